@@ -1,0 +1,11 @@
+//! One container from one bundle: create, start, exec, kill, pause, delete; init; monitor.
+//!
+//! Blocking and single-threaded: it starts no threads and links no async code, so
+//! that clone and fork are sound in the monitor and in init. Knows no networks.
+
+pub mod caps;
+pub mod cgroup;
+pub mod init;
+pub mod monitor;
+pub mod oci_cli;
+pub mod seccomp;
