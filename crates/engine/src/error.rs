@@ -69,6 +69,11 @@ impl Error {
         Self::new(Class::InvalidInput, message)
     }
 
+    /// `Unavailable`.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Class::Unavailable, message)
+    }
+
     /// `Kernel`.
     pub fn kernel(message: impl Into<String>) -> Self {
         Self::new(Class::Kernel, message)

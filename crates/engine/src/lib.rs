@@ -1,7 +1,22 @@
 //! Policy: what containers, images, networks and volumes are to their users.
+//!
+//! The one crate that knows all mechanisms. It returns errors and emits events;
+//! it prints nothing and knows no HTTP status. One actor owns each container;
+//! everybody else sees snapshots.
 
+mod clock;
+pub mod container;
+mod engine;
 pub mod error;
+pub mod events;
+pub mod execs;
+mod id;
+pub mod image_ops;
+pub mod networks;
+pub mod options;
 pub mod spec;
 pub mod view;
+pub mod volumes;
 
+pub use engine::Engine;
 pub use error::{Class, Error, Result};
