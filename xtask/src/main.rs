@@ -1,2 +1,42 @@
-//! Tasks.
-fn main() {}
+//! The project's own tasks, run as `cargo xtask TASK`.
+//!
+//! Scripts are Rust too, so that the one toolchain is all a contributor needs
+//! and a task is checked by the compiler like everything else.
+//! Not here: anything a user of capsa runs.
+#![expect(clippy::print_stdout, reason = "a task's result is what it prints")]
+
+mod packages;
+mod size;
+mod test;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+const USAGE: &str = "usage: cargo xtask TASK
+
+tasks:
+  tidy             check the tree's own rules; every problem is path:line: message
+  tidy --ratchet   the same, after lowering the recorded number of unsafe blocks
+  test [ARGS]      install what the tests need (Debian), build, run every test; as root
+  size             the size of the release binary against its target";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = arguments.split_first() else {
+        println!("{USAGE}");
+        return Ok(ExitCode::FAILURE);
+    };
+    match task.as_str() {
+        "tidy" => tidy::run(rest),
+        "test" => test::run(rest),
+        "size" => size::run(),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        unknown => bail!("no task {unknown:?}\n{USAGE}"),
+    }
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask test`: everything the tests need, then every test.
+//!
+//! The tests use the real kernel, so they run as root. Each brings up its own
+//! engine on its own directories, socket and subnet, and removes them.
+
+use std::process::ExitCode;
+
+use anyhow::ensure;
+
+use crate::{packages, tree};
+
+/// Names the binary under test for the black-box tests.
+const BINARY: &str = "CAPSA_BIN";
+
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    ensure!(
+        tree::is_root(),
+        "the tests make namespaces, mounts, cgroups and links: run `cargo xtask test` as root"
+    );
+    let root = tree::root()?;
+    packages::install()?;
+    let binary = tree::build_release(&root)?;
+    let mut command = tree::cargo(&root);
+    command.args(["test", "--workspace"]).args(arguments).env(BINARY, binary);
+    if let Some(directory) = packages::docker_client(&root)? {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let directories = std::iter::once(directory).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(directories)?);
+    }
+    let status = command.status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,101 @@
+//! Checks of text files that aren't about Rust.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::{Problem, SourceFile};
+
+/// Directories of whoever works here must not get into the project. Written
+/// in halves, so that this file passes its own check.
+const WORKPLACE: &[&str] =
+    &[concat!("/wo", "rk/"), concat!("/tmp/ta", "rget-"), concat!("/home", "/")];
+
+const LISTED: &str = "docs/dependencies.md";
+
+pub(crate) fn whitespace(file: &SourceFile) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if file.path.components().any(|part| part.as_os_str() == "fixtures") {
+        return problems; // A fixture is somebody else's bytes.
+    }
+    for (at, line) in file.text.lines().enumerate() {
+        if line.ends_with([' ', '\t', '\r']) {
+            problems.push(Problem::new(&file.path, at + 1, "white space at the end of the line"));
+        }
+        if line.contains('\t') {
+            problems.push(Problem::new(&file.path, at + 1, "tab: indent with spaces"));
+        }
+    }
+    if !file.text.is_empty() && !file.text.ends_with('\n') {
+        let last = file.text.lines().count();
+        problems.push(Problem::new(&file.path, last, "no newline at the end of the file"));
+    }
+    problems
+}
+
+pub(crate) fn workplace_paths(file: &SourceFile) -> Vec<Problem> {
+    let lines = file.text.lines().enumerate();
+    lines
+        .filter_map(|(at, line)| {
+            let found = WORKPLACE.iter().find(|path| line.contains(**path))?;
+            let message = format!(
+                "{found} is somebody's own directory: use a path of the project or a temporary one"
+            );
+            Some(Problem::new(&file.path, at + 1, message))
+        })
+        .collect()
+}
+
+/// Each crate of `[workspace.dependencies]` has a row that says its job and
+/// why it was taken, and each row has its crate.
+pub(crate) fn dependencies(files: &[SourceFile]) -> anyhow::Result<Vec<Problem>> {
+    let text_of = |path: &str| {
+        let file = files.iter().find(|file| file.named(path));
+        file.map(|file| file.text.as_str()).with_context(|| format!("there is no {path}"))
+    };
+    let used = workspace_dependencies(text_of("Cargo.toml")?);
+    let listed = listed_crates(text_of(LISTED)?);
+    let missing = used.iter().filter(|(_, name)| !listed.iter().any(|(_, row)| row == name)).map(
+        |(line, name)| {
+            Problem::new(Path::new("Cargo.toml"), *line, format!("{name} has no row in {LISTED}"))
+        },
+    );
+    let stale = listed.iter().filter(|(_, row)| !used.iter().any(|(_, name)| name == row)).map(
+        |(line, row)| {
+            Problem::new(Path::new(LISTED), *line, format!("{row} is no dependency any more"))
+        },
+    );
+    Ok(missing.chain(stale).collect())
+}
+
+fn workspace_dependencies(manifest: &str) -> Vec<(usize, &str)> {
+    let lines =
+        manifest.lines().enumerate().skip_while(|(_, line)| *line != "[workspace.dependencies]");
+    lines
+        .skip(1)
+        .take_while(|(_, line)| !line.starts_with('['))
+        .filter_map(|(at, line)| {
+            let (name, _) = line.split_once('=')?;
+            let name = name.trim();
+            (!name.starts_with("capsa-") && !name.starts_with('#')).then_some((at + 1, name))
+        })
+        .collect()
+}
+
+/// The names in the first column of the tables, written in backquotes.
+fn listed_crates(page: &str) -> Vec<(usize, &str)> {
+    page.lines()
+        .enumerate()
+        .filter_map(|(at, line)| {
+            let name = line.strip_prefix("| `")?.split('`').next()?;
+            Some((at + 1, name))
+        })
+        .collect()
+}
+
+pub(crate) fn changelog(files: &[SourceFile]) -> Option<Problem> {
+    let path = "CHANGELOG.md";
+    let file = files.iter().find(|file| file.named(path));
+    let good = file.is_some_and(|file| file.text.lines().any(|line| line == "## [Unreleased]"));
+    (!good).then(|| Problem::new(Path::new(path), 1, "there is no section `## [Unreleased]`"))
+}
