@@ -5,7 +5,11 @@
 
 pub mod caps;
 pub mod cgroup;
+mod error;
 pub mod init;
 pub mod monitor;
 pub mod oci_cli;
+pub mod protocol;
 pub mod seccomp;
+
+pub use error::{Error, Result};

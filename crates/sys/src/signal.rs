@@ -1,1 +1,102 @@
-//! signal
+//! Signal masks and dispositions.
+//!
+//! Nothing here installs a handler: our processes read signals from descriptors or
+//! wait for them.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// One more than the last signal number.
+const END: i32 = 65;
+
+/// Puts the former mask back when dropped.
+#[derive(Debug)]
+pub struct Blocked {
+    before: libc::sigset_t,
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: `before` was filled in by the kernel; the old mask is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Blocks every signal for the calling thread until the result is dropped.
+pub fn block_all() -> Result<Blocked> {
+    let mut before = MaybeUninit::uninit();
+    let all = full();
+    // SAFETY: both pointers are to sigset_t, one full and one to be filled in.
+    let failed =
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, before.as_mut_ptr()) };
+    if failed != 0 {
+        return Err(Error::new("sigprocmask", "all", Errno::from_raw_os_error(failed)));
+    }
+    // SAFETY: the call succeeded, so it has written the old mask.
+    Ok(Blocked { before: unsafe { before.assume_init() } })
+}
+
+/// Unblocks every signal for the calling thread.
+pub fn unblock_all() {
+    let none = empty();
+    // SAFETY: `none` is a valid set and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) };
+}
+
+/// Gives every signal of the calling process its default action. Only system calls:
+/// fit for the time between vfork and exec.
+pub fn reset_all() {
+    for number in 1..END {
+        set_action(number, libc::SIG_DFL);
+    }
+}
+
+/// Ignores these signals.
+pub fn ignore(numbers: &[i32]) {
+    for number in numbers {
+        set_action(*number, libc::SIG_IGN);
+    }
+}
+
+/// A descriptor from which every signal can be read, with all of them blocked for
+/// good. signalfd(2).
+pub fn all_by_fd() -> Result<OwnedFd> {
+    std::mem::forget(block_all()?);
+    let all = full();
+    // SAFETY: -1 makes a new descriptor, `all` is a valid set.
+    let fd = unsafe { libc::signalfd(-1, &all, libc::SFD_CLOEXEC) };
+    if fd < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+        return Err(Error::new("signalfd", "all", errno));
+    }
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_action(number: i32, action: libc::sighandler_t) {
+    // SAFETY: neither action runs code of ours; a number that cannot be changed
+    // (SIGKILL, SIGSTOP, those of the C library) is refused, which is fine.
+    unsafe { libc::signal(number, action) };
+}
+
+fn full() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the whole set.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn empty() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the whole set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
