@@ -174,8 +174,9 @@ fn occurrences<'a>(code: &'a str, call: &'a str) -> impl Iterator<Item = usize> 
         let after = code[at + call.len()..].chars().next();
         let starts_word = call.starts_with(is_word_char);
         let ends_word = call.ends_with(is_word_char);
-        !(starts_word && before.is_some_and(is_word_char))
-            && !(ends_word && after.is_some_and(is_word_char))
+        let inside_word = (starts_word && before.is_some_and(is_word_char))
+            || (ends_word && after.is_some_and(is_word_char));
+        !inside_word
     })
 }
 
