@@ -209,24 +209,34 @@ impl Store {
     }
 }
 
-/// The first free range: the pool's own first, else the first gap after a taken one.
+/// A free range: the one after the last, so that a range just given back rests, and
+/// at the end of the pool the first gap.
 fn free_range(db: &Connection, pool: IdPool) -> Result<u32> {
-    let exhausted = || Error::RangesExhausted { base: pool.base, count: pool.count };
-    let base = i64::from(pool.base);
-    let end = base + i64::from(pool.count) * i64::from(ID_RANGE_LEN);
-    let mut query = db.prepare_cached(
-        "SELECT candidate FROM (
-             SELECT ?1 AS candidate
-             UNION ALL
-             SELECT id_range + ?3 FROM containers WHERE id_range >= ?1 AND id_range < ?2
-         )
-         WHERE candidate < ?2
-           AND NOT EXISTS (SELECT 1 FROM containers WHERE id_range = candidate)
-         ORDER BY candidate LIMIT 1",
-    )?;
-    let found: Option<i64> =
-        query.query_row((base, end, ID_RANGE_LEN), |row| row.get(0)).optional()?;
-    found.and_then(|first| u32::try_from(first).ok()).ok_or_else(exhausted)
+    const LAST: &str = "SELECT id_range FROM containers WHERE id_range >= ?1 AND id_range < ?2
+         ORDER BY id_range DESC LIMIT 1";
+    const GAP: &str = "SELECT id_range + ?3 FROM containers AS c
+         WHERE id_range >= ?1 AND id_range < ?2 - ?3
+           AND NOT EXISTS (SELECT 1 FROM containers WHERE id_range = c.id_range + ?3)
+         ORDER BY id_range LIMIT 1";
+    let (base, len) = (i64::from(pool.base), i64::from(ID_RANGE_LEN));
+    let end = base + i64::from(pool.count) * len;
+    let last: Option<i64> =
+        db.prepare_cached(LAST)?.query_row([base, end], |row| row.get(0)).optional()?;
+    let mut first = last.map_or(base, |last| last + len);
+    if first + len > end {
+        let base_taken =
+            db.prepare_cached("SELECT 1 FROM containers WHERE id_range = ?1")?.exists([base])?;
+        first = if base_taken {
+            let gap = db.prepare_cached(GAP)?.query_row([base, end, len], |row| row.get(0));
+            gap.optional()?.unwrap_or(end)
+        } else {
+            base
+        };
+    }
+    u32::try_from(first)
+        .ok()
+        .filter(|_| first + len <= end)
+        .ok_or(Error::RangesExhausted { base: pool.base, count: pool.count })
 }
 
 fn refer_to_volume(db: &Connection, id: &str, volume: &str) -> Result<()> {

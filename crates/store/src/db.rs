@@ -31,6 +31,8 @@ const CHECKPOINT_COMMITS: u32 = 256;
 /// still record removals.
 const LOG_RESERVE_BYTES: u64 = 2 << 20;
 const BUSY: Duration = Duration::from_secs(10);
+/// Page cache of each connection; negative means KiB to SQLite. Taken as it is used.
+const CACHE_KIB: i32 = -8192;
 const READERS_KEPT: usize = 4;
 
 pub(crate) struct Db {
@@ -147,6 +149,7 @@ fn connect(path: &Path, more: OpenFlags) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, flags).map_err(|e| full(e, path))?;
     conn.set_prepared_statement_cache_capacity(96);
     conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "cache_size", CACHE_KIB)?;
     Ok(conn)
 }
 
