@@ -18,6 +18,8 @@ pub struct VersionError(String);
 impl Version {
     /// The newest version served, and the one assumed when a path has none.
     pub const MAX: Self = Self(51);
+    /// [`Version::MAX`] as text.
+    pub const MAX_TEXT: &str = "1.51";
     /// The oldest version served.
     pub const MIN: Self = Self(24);
 
@@ -66,6 +68,7 @@ mod tests {
         assert!(parse("2.0") > Version::MAX);
         assert!(parse("0.99") < Version::MIN);
         assert_eq!(parse("1.41").to_string(), "1.41");
+        assert_eq!(parse(Version::MAX_TEXT), Version::MAX);
         for bad in ["", "1", "1.", "a.b", "1.-1", ".5"] {
             assert!(bad.parse::<Version>().is_err(), "{bad}");
         }

@@ -1,1 +1,29 @@
-//! Crate `capsa-server`.
+//! The Docker Engine API, served from an engine: routing, versions, conversion
+//! between wire and domain, streams, hijacked connections, sockets.
+//!
+//! All parsing of what clients send happens here; the engine gets validated types
+//! and knows no HTTP. A handler never decides policy.
+
+mod connection;
+mod containers;
+mod convert;
+mod detach_keys;
+mod error;
+mod events;
+mod execs;
+mod filter;
+mod hijack;
+mod images;
+mod listen;
+mod networks;
+mod raw;
+mod reply;
+mod request;
+mod router;
+mod streams;
+mod system;
+mod time;
+mod volumes;
+
+pub use connection::serve;
+pub use listen::{ListenError, Listener};
