@@ -155,7 +155,6 @@ mod tests {
     use std::path::Path;
 
     use capsa_api::{Client, Endpoint, Payload, Version};
-    use capsa_engine::options::AttachStream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::sync::oneshot;
@@ -190,7 +189,7 @@ mod tests {
                     tokio::io::copy(&mut stdin, &mut output).await.unwrap();
                 });
                 let input = Input { wanted: true, keys: DetachKeys::default() };
-                hijack::join(upgrade, Version::MAX, AttachStream { tty: false, io }, input)
+                hijack::join(upgrade, Version::MAX, false, io, input)
             }
             "/v1.51/ok" => reply::ok(&["yes"]),
             _ => reply::later(std::future::pending()),

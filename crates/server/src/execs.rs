@@ -44,7 +44,7 @@ async fn start(mut call: Call) -> Result<Reply> {
     match engine.execs().start(&id, body.detach, size).await? {
         Some(stream) => {
             let input = Input { wanted: spec.attach_stdin, keys };
-            Ok(hijack::join(upgrade, version, stream, input))
+            Ok(hijack::join(upgrade, version, stream.tty, stream.io, input))
         }
         None => Ok(reply::empty(StatusCode::OK)),
     }

@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use capsa_api::{Transport, Version};
-use capsa_engine::options::AttachStream;
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::detach_keys::{DetachKeys, Scanner, Typed};
@@ -33,6 +31,10 @@ const INPUT_BUFFER: usize = 16 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const QUEUE: usize = 8;
 
+/// A container's streams: output comes out, stdin goes in and ends with a shutdown.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Duplex for T {}
+
 /// Whose input reaches the container, and how it may leave.
 pub(crate) struct Input {
     /// The client wants to send stdin.
@@ -46,20 +48,21 @@ pub(crate) fn content_type(tty: bool, version: Version) -> &'static str {
     if !tty && version.at_least(42) { MULTIPLEXED_STREAM } else { RAW_STREAM }
 }
 
-/// Answers 101 and joins the connection with `stream`; for a request that can't be
+/// Answers 101 and joins the connection with the engine's stream; for a request that can't be
 /// upgraded the output becomes an ordinary body.
 pub(crate) fn join(
     upgrade: Option<OnUpgrade>,
     version: Version,
-    stream: AttachStream,
+    tty: bool,
+    engine: impl Duplex,
     input: Input,
 ) -> Reply {
-    let Some(upgrade) = upgrade else { return as_body(stream) };
-    let kind = content_type(stream.tty, version);
-    let scanner = (stream.tty && input.wanted).then(|| input.keys.scanner());
+    let Some(upgrade) = upgrade else { return as_body(engine) };
+    let kind = content_type(tty, version);
+    let scanner = (tty && input.wanted).then(|| input.keys.scanner());
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => run(upgraded, stream.io, input.wanted, scanner).await,
+            Ok(upgraded) => run(upgraded, engine, input.wanted, scanner).await,
             Err(error) => {
                 tracing::debug!(%error, "client left before its connection was taken over")
             }
@@ -74,7 +77,7 @@ pub(crate) fn join(
     reply
 }
 
-async fn run(upgraded: Upgraded, engine: UnixStream, wanted: bool, scanner: Option<Scanner>) {
+async fn run(upgraded: Upgraded, engine: impl Duplex, wanted: bool, scanner: Option<Scanner>) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Intercept>>() else { return };
     let (unread, transport) = parts.io.into_inner().into_parts();
     let early = [parts.read_buf, unread];
@@ -98,11 +101,11 @@ async fn exchange(
     early: [Bytes; 2],
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
-    mut engine: UnixStream,
+    engine: impl Duplex,
     wanted: bool,
     scanner: Option<Scanner>,
 ) -> io::Result<()> {
-    let (mut output, mut stdin) = engine.split();
+    let (mut output, mut stdin) = tokio::io::split(engine);
     {
         let sending = send_output(&mut output, &mut writer);
         let receiving = async {
@@ -191,9 +194,8 @@ async fn drain(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
 }
 
 /// The output as a body that ends with it; no input.
-fn as_body(stream: AttachStream) -> Reply {
+fn as_body(mut engine: impl Duplex) -> Reply {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let mut engine = stream.io;
     tokio::spawn(async move {
         if engine.shutdown().await.is_err() {
             return;
@@ -216,6 +218,8 @@ fn as_body(stream: AttachStream) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixStream;
+
     use super::*;
 
     async fn pair() -> (UnixStream, UnixStream) {

@@ -43,7 +43,7 @@ async fn attach(mut call: Call) -> Result<Reply> {
     let input = Input { wanted: options.stdin && options.stream, keys };
     let upgrade = call.upgrade.take();
     let stream = call.engine.containers().attach(&call.name, options).await?;
-    Ok(hijack::join(upgrade, call.version, stream, input))
+    Ok(hijack::join(upgrade, call.version, stream.tty, stream.io, input))
 }
 
 async fn attach_ws(_call: Call) -> Result<Reply> {
