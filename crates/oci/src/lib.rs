@@ -6,6 +6,7 @@ mod image;
 pub mod media_type;
 mod reference;
 pub mod runtime;
+pub mod signal;
 
 pub use digest::{Digest, DigestError, Hasher, chain_id};
 pub use image::{
