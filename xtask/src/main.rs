@@ -5,6 +5,7 @@
 //! Not here: anything a user of capsa runs.
 #![expect(clippy::print_stdout, reason = "a task's result is what it prints")]
 
+mod bench;
 mod packages;
 mod size;
 mod test;
@@ -21,6 +22,7 @@ tasks:
   tidy             check the tree's own rules; every problem is path:line: message
   tidy --ratchet   the same, after lowering the recorded number of unsafe blocks
   test [ARGS]      install what the tests need (Debian), build, run every test; as root
+  bench [NAMES]    ratios against docker, podman, crun and runc on this host; as root
   size             the size of the release binary against its target";
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -32,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match task.as_str() {
         "tidy" => tidy::run(rest),
         "test" => test::run(rest),
+        "bench" => bench::run(rest),
         "size" => size::run(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

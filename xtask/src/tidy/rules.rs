@@ -86,6 +86,13 @@ const BANNED: &[Banned] = &[
     },
 ];
 
+/// Where a banned call is right after all, each with its reason.
+const EXCUSED: &[(&str, &str, &str)] = &[(
+    "crates/runtime/src/cgroup/life.rs",
+    "thread::sleep",
+    "cgroup v1 has no event for a group that became empty",
+)];
+
 /// Words that say nothing about what a thing is.
 const EMPTY_NAMES: &[&str] =
     &["manager", "service", "helper", "helpers", "util", "utils", "common", "handler", "handlers"];
@@ -152,7 +159,9 @@ fn banned_calls(file: &SourceFile, masked: &Masked) -> Vec<Problem> {
         || file.path.ends_with("tests.rs");
     let mut problems = Vec::new();
     for banned in BANNED {
-        if banned.allowed.iter().any(|folder| file.under(folder)) {
+        let excused =
+            EXCUSED.iter().any(|(path, call, _)| file.named(path) && banned.call == *call);
+        if excused || banned.allowed.iter().any(|folder| file.under(folder)) {
             continue;
         }
         for at in occurrences(masked.code(), banned.call) {

@@ -1,0 +1,71 @@
+//! `cargo xtask bench`: capsa beside the other engines of this host.
+//!
+//! Ratios, not times: engines take turns run by run, so that what the machine
+//! does meanwhile meets all of them alike, and taking turns leaves the kernel
+//! the pauses that a tight loop would hide (a first write to cgroup.procs after
+//! a pause waits 8 ms, a second one doesn't). Each number is a median.
+//! Not here: absolute promises of time.
+
+mod engines;
+mod host;
+mod measure;
+mod memory;
+mod oci;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+
+use crate::tree;
+use engines::Engine;
+use host::Host;
+use table::Table;
+
+/// How often each thing is measured, unless this variable says otherwise.
+const RUNS_VARIABLE: &str = "CAPSA_BENCH_RUNS";
+const RUNS: usize = 20;
+
+const NAMES: &[&str] = &["memory", "run", "exec", "burst", "oci"];
+
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    ensure!(tree::is_root(), "engines make namespaces and mounts: run `cargo xtask bench` as root");
+    if let Some(unknown) = arguments.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        bail!("no benchmark {unknown:?}; there are {}", NAMES.join(", "));
+    }
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|other| other == name);
+    let runs = std::env::var(RUNS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
+    let binary = tree::build_release(&tree::root()?)?;
+    let host = Host::set_up()?;
+    let mut table = Table::default();
+    if ["memory", "run", "exec", "burst"].into_iter().any(wanted) {
+        let engines = engines::start_all(&host, &binary)?;
+        if wanted("memory") {
+            memory::measure(&engines, &mut table)?;
+        }
+        with_engines(&engines, &wanted, runs, &mut table)?;
+    }
+    if wanted("oci") {
+        oci::measure(&host, &binary, runs, &mut table)?;
+    }
+    table.print(runs);
+    Ok(if table.all_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn with_engines(
+    engines: &[Engine],
+    wanted: &dyn Fn(&str) -> bool,
+    runs: usize,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    if wanted("run") {
+        table.compare("run --rm busybox true, bridge", 30.0, measure::run(engines, runs)?);
+    }
+    if wanted("exec") {
+        table.compare("exec true", 20.0, measure::exec(engines, runs)?);
+    }
+    if wanted("burst") {
+        table.compare("50 x run -d, 8 clients", 15.0, measure::burst(engines, runs)?);
+    }
+    Ok(())
+}
