@@ -1,12 +1,12 @@
 //! What things cost here, printed (`--nocapture`); the bounds are far off, so that only
 //! a blunder (a query without an index, a flush too many) fails on a loaded machine.
 
-mod common;
+mod fixture;
 
 use std::time::{Duration, Instant};
 
 use capsa_store::{Durability, Store};
-use common::{container, id, put_image, scratch};
+use fixture::{container, id, put_image, scratch};
 
 const RECORDS: u64 = 500;
 const RECORD_BYTES: usize = 3500;

@@ -2,7 +2,7 @@
 //! step. After each, what was acknowledged is there, what is there is whole, and the
 //! operation that was interrupted succeeds when it is tried again.
 
-mod common;
+mod fixture;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::process::Stdio;
 use capsa_oci::Digest;
 use capsa_store::fault::{self, Fault};
 use capsa_store::{Durability, Store};
-use common::{assert_whole, child, child_root, container, id, put_image, scratch, volume};
+use fixture::{assert_whole, child, child_root, container, id, put_image, scratch, volume};
 
 const ROUNDS: usize = 12;
 

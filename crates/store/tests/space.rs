@@ -1,13 +1,13 @@
 //! A full disk: a clear error, the space back, and a store that goes on. The data root
 //! is a tmpfs of 6 MiB in a mount namespace of a child process.
 
-mod common;
+mod fixture;
 
 use std::io::Write;
 use std::process::Command;
 
 use capsa_store::{Durability, Store};
-use common::{assert_whole, child, child_root, container, id, put_image, scratch};
+use fixture::{assert_whole, child, child_root, container, id, put_image, scratch};
 
 const SIZE: &str = "size=6m";
 
@@ -52,7 +52,7 @@ fn on_a_small_disk() {
     let error = store.write_blob(b"small", Durability::Durable).unwrap_err();
     assert!(error.is_no_space(), "{error}");
     assert!(error.to_string().contains(root.to_str().unwrap()), "{error}");
-    assert!(common::names(&root.join("ingest")).is_empty());
+    assert!(fixture::names(&root.join("ingest")).is_empty());
 
     // Removing is how one gets out of it, so it must work.
     store.insert_container(&container(&id(1), "one", &image), Durability::Durable).unwrap();

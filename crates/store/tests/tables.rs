@@ -1,12 +1,12 @@
 //! The tables: what is unique, what keeps what, what a name means.
 
-mod common;
+mod fixture;
 
 use capsa_oci::Digest;
 use capsa_store::{
     Durability, EndpointRow, Error, IdPool, ImageRow, NetworkRow, NewContainer, Store,
 };
-use common::{assert_whole, container, id, put_image, scratch, volume};
+use fixture::{assert_whole, container, id, put_image, scratch, volume};
 
 const D: Durability = Durability::Process;
 
@@ -269,7 +269,7 @@ fn a_rootfs_is_empty_private_and_gone_with_everything_in_it() {
             let meta = std::fs::metadata(dir.join(sub)).unwrap();
             assert_eq!(meta.permissions().mode() & 0o7777, mode, "{sub}");
         }
-        assert_eq!(common::names(&dir.join("rootfs/upper")).len(), 0);
+        assert_eq!(fixture::names(&dir.join("rootfs/upper")).len(), 0);
     }
     assert!(store.make_rootfs("../x").is_err());
     std::fs::write(store.container_dir(&id(3)).unwrap().join("rootfs/upper/f"), [0; 9000]).unwrap();
