@@ -1,16 +1,16 @@
-//! Crashes: a process killed at random while it writes, and a fault at every single
+//! Crashes: a process killed at random while it writes, and one killed at every single
 //! step. After each, what was acknowledged is there, what is there is whole, and the
 //! operation that was interrupted succeeds when it is tried again.
 
 mod fixture;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::Stdio;
 
 use capsa_oci::Digest;
 use capsa_store::fault::{self, Fault};
 use capsa_store::{Durability, Store};
+use fixture::operations::{OPERATIONS, prepared};
 use fixture::{assert_whole, child, child_root, container, id, put_image, scratch, volume};
 
 const ROUNDS: usize = 12;
@@ -85,68 +85,6 @@ fn kept(store: &Store, promise: &str) -> bool {
         "container" => store.container(key).unwrap().is_some(),
         "volume" => store.volume(key).unwrap().is_some(),
         _ => store.has_blob(&digest()).unwrap(),
-    }
-}
-
-/// Every operation of more than one step. Each must succeed on a store it was
-/// interrupted on.
-const OPERATIONS: &[(&str, fn(&Store) -> capsa_store::Result<()>)] = &[
-    ("put_image", |s| put_image(s, "new").map(drop)),
-    ("blob", |s| s.write_blob(b"new", Durability::Durable).map(drop)),
-    ("container", |s| {
-        let image = Digest::sha256(b"config old");
-        if s.container(&id(2))?.is_none() {
-            s.insert_container(&container(&id(2), "two", &image), Durability::Durable)?;
-        }
-        match s.make_rootfs(&id(2)) {
-            Err(_) if s.container_dir(&id(2))?.exists() => Ok(()),
-            other => other.map(drop),
-        }
-    }),
-    ("remove container", |s| {
-        s.remove_rootfs(&id(1))?;
-        s.remove_container(&id(1), Durability::Durable).map(drop)
-    }),
-    ("volume", |s| s.make_volume(&volume("new"), Durability::Durable).map(drop)),
-    ("remove volume", |s| s.remove_volume("old").map(drop)),
-    ("sweep", |s| {
-        if s.image(&Digest::sha256(b"config loose"))?.is_some() {
-            s.remove_image(&Digest::sha256(b"config loose"))?;
-        }
-        s.sweep().map(drop)
-    }),
-];
-
-fn prepared(root: &Path) -> Store {
-    let store = Store::open(root).unwrap();
-    let image = put_image(&store, "old").unwrap();
-    put_image(&store, "loose").unwrap();
-    store.insert_container(&container(&id(1), "one", &image), Durability::Durable).unwrap();
-    store.make_rootfs(&id(1)).unwrap();
-    store.make_volume(&volume("old"), Durability::Durable).unwrap();
-    store
-}
-
-#[test]
-fn an_error_at_any_step_leaves_a_whole_store_and_the_operation_can_be_repeated() {
-    for (name, operation) in OPERATIONS {
-        let mut steps = 0;
-        for nth in 1.. {
-            let root = scratch();
-            let store = prepared(root.path());
-            fault::arm(nth, Fault::Error);
-            let done = operation(&store);
-            if fault::disarm() {
-                done.unwrap();
-                break;
-            }
-            steps = nth;
-            // The daemon that saw the error goes on; the next one starts from the disk.
-            operation(&store).unwrap_or_else(|e| panic!("{name} after step {nth}: {e}"));
-            drop(store);
-            assert_whole(&Store::open(root.path()).unwrap());
-        }
-        assert!(steps >= 2, "{name} has only {steps} steps where it can fail");
     }
 }
 
