@@ -1,1 +1,28 @@
-//! Crate `capsa-image`.
+//! Moving and transforming images: tar layers and trees, archives, copies.
+//!
+//! * [`apply`] and [`diff`]: a layer's tar stream to a directory in overlayfs' form
+//!   and back; [`unpack_into`], [`pack`] and [`changes`] for copies and `diff`.
+//! * [`copy`]: images from a [`Source`] to a [`Sink`]; archives are both.
+//!
+//! Everything read here is a stranger's: it is bounded by [`Limits`], checked
+//! against its digest, and confined to a [`capsa_sys::root::RootDir`]. Not here:
+//! where images are kept, and what a daemon answers.
+
+mod apply;
+mod changes;
+mod compress;
+mod error;
+mod limits;
+mod pack;
+mod pipe;
+pub mod tar;
+mod tree;
+
+pub use apply::{Applied, UnpackOptions, apply, unpack_into};
+pub use changes::{ChangeKind, changes};
+pub use compress::{Compression, compress, decompress};
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use pack::{diff, pack, pack_as};
+pub use pipe::unpack_layer;
+pub use tree::disk_size;

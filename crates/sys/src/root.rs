@@ -68,7 +68,8 @@ impl RootDir {
     /// `flags` has `O_NOFOLLOW`; `O_CLOEXEC` is always set. `mode` counts only when
     /// `flags` can create.
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-        self.resolve(path, flags, mode).map_err(|errno| Error::new("openat2", path.display(), errno))
+        self.resolve(path, flags, mode)
+            .map_err(|errno| Error::new("openat2", path.display(), errno))
     }
 
     /// Opens the directory `path`, followed, as a root of its own: from then on
@@ -159,8 +160,7 @@ impl RootDir {
             Err(error) if error.errno == Errno::NOENT => return Ok(()),
             other => other?,
         };
-        remove_tree(dir.as_fd(), &name)
-            .map_err(|errno| Error::new("remove", path.display(), errno))
+        remove_tree(dir.as_fd(), &name).map_err(|errno| Error::new("remove", path.display(), errno))
     }
 
     /// Moves `old` to `new` (renameat2(2)), replacing what is there unless `flags` forbid it.
@@ -194,7 +194,8 @@ impl RootDir {
 
     /// Like [`Self::parent_of`], and for the root itself the root and `.`.
     fn place_of(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
-        if path.components().any(|part| matches!(part, Component::Normal(_) | Component::ParentDir)) {
+        if path.components().any(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        {
             return self.parent_of(path);
         }
         Ok((self.open_in(path, DIRECTORY, Mode::empty())?, ".".into()))
@@ -207,7 +208,8 @@ impl RootDir {
 
     fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let creates = flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
+        let creates =
+            flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
         let mode = if creates { mode } else { Mode::empty() };
         for _ in 0..TRIES {
             match rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, mode, CONFINED) {
