@@ -6,10 +6,15 @@
 pub mod caps;
 pub mod cgroup;
 mod error;
-pub mod init;
+mod exec;
+mod furniture;
+mod init;
+mod launch;
 pub mod monitor;
+mod namespaces;
 pub mod oci_cli;
 pub mod protocol;
+mod rootfs;
 pub mod seccomp;
 
 pub use error::{Error, Result};

@@ -291,15 +291,28 @@ const TEXT_MAX: u64 = 16 * 1024 * 1024;
 
 /// Sends one message with its descriptors.
 pub fn send<T: Serialize>(channel: &Channel, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    send_by(message, fds, |text, fds| channel.send(text, fds))
+}
+
+/// As [`send`], but fails with `EAGAIN` when the other side doesn't read.
+pub fn try_send<T: Serialize>(channel: &Channel, message: &T) -> Result<()> {
+    send_by(message, &[], |text, fds| channel.try_send(text, fds))
+}
+
+fn send_by<T: Serialize>(
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+    send: impl Fn(&[u8], &[BorrowedFd<'_>]) -> capsa_sys::Result<()>,
+) -> Result<()> {
     let text = serde_json::to_vec(message).map_err(|e| Error::Message(e.to_string()))?;
     if text.len() <= INLINE_MAX {
-        return Ok(channel.send(&text, fds)?);
+        return Ok(send(&text, fds)?);
     }
     let memfd = text_fd(&text)?;
     let mut all = Vec::with_capacity(fds.len() + 1);
     all.push(memfd.as_fd());
     all.extend_from_slice(fds);
-    Ok(channel.send(BY_FD, &all)?)
+    Ok(send(BY_FD, &all)?)
 }
 
 /// Receives one message with its descriptors; `None` when the other side is gone.

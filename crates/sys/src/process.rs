@@ -175,8 +175,11 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> Result<Option<End
 /// Waits for any child and reaps it: its pid and how it ended. `None` when there is
 /// no child, or none has ended and `block` is false. waitpid(2).
 pub fn wait_any(block: bool) -> Result<Option<(u32, Ended)>> {
-    let options =
-        if block { rustix::process::WaitOptions::empty() } else { rustix::process::WaitOptions::NOHANG };
+    let options = if block {
+        rustix::process::WaitOptions::empty()
+    } else {
+        rustix::process::WaitOptions::NOHANG
+    };
     loop {
         match rustix::process::wait(options) {
             Err(Errno::INTR) => {}
@@ -203,10 +206,25 @@ pub fn pidfd_open(pid: u32) -> Result<OwnedFd> {
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     let none = ptr::null::<c_void>();
     // SAFETY: the kernel reads no memory for a null siginfo.
-    let done = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
     if done == 0 { Ok(()) } else { Err(Error::new("pidfd_send_signal", signal, last_errno())) }
+}
+
+/// Sends signal number `signal` to a child by its id; that it has ended is no error.
+/// For a caller that reaps its children itself: the id cannot be another's. kill(2).
+pub fn kill_pid(pid: Pid, signal: i32) {
+    // SAFETY: takes numbers only.
+    unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
+}
+
+/// Gives the caller an empty session keyring of its own, where the kernel has keys at
+/// all, so that it doesn't share its maker's. keyctl(2).
+pub fn new_session_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+    let anonymous = ptr::null::<c_char>();
+    // SAFETY: a null name asks for an anonymous keyring; no memory is read.
+    unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, anonymous) };
 }
 
 /// Sends SIGKILL; that the process has already ended is no error.
@@ -229,6 +247,20 @@ pub struct Spawn<'a> {
 
 /// Number of the descriptor that [`Spawn::channel`] becomes.
 pub const SPAWN_CHANNEL: i32 = 3;
+
+/// Takes a descriptor that this process was started with, close-on-exec from now on.
+/// To be called once for it, before anything else could own that number.
+pub fn inherited(number: i32) -> Result<OwnedFd> {
+    // SAFETY: F_GETFD only asks whether the descriptor is open.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(Error::new("fcntl", number, last_errno()));
+    }
+    // SAFETY: it is open, and by the caller's promise nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|e| Error::new("fcntl", number, e))?;
+    Ok(fd)
+}
 
 /// What the child of [`spawn`] reads and writes; it shares the caller's memory.
 struct SpawnChild {

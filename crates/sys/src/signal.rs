@@ -4,7 +4,6 @@
 //! wait for them.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -31,8 +30,7 @@ pub fn block_all() -> Result<Blocked> {
     let mut before = MaybeUninit::uninit();
     let all = full();
     // SAFETY: both pointers are to sigset_t, one full and one to be filled in.
-    let failed =
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, before.as_mut_ptr()) };
+    let failed = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, before.as_mut_ptr()) };
     if failed != 0 {
         return Err(Error::new("sigprocmask", "all", Errno::from_raw_os_error(failed)));
     }
@@ -62,19 +60,24 @@ pub fn ignore(numbers: &[i32]) {
     }
 }
 
-/// A descriptor from which every signal can be read, with all of them blocked for
-/// good. signalfd(2).
-pub fn all_by_fd() -> Result<OwnedFd> {
-    std::mem::forget(block_all()?);
-    let all = full();
-    // SAFETY: -1 makes a new descriptor, `all` is a valid set.
-    let fd = unsafe { libc::signalfd(-1, &all, libc::SFD_CLOEXEC) };
-    if fd < 0 {
-        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
-        return Err(Error::new("signalfd", "all", errno));
+/// Gives these signals their default action.
+pub fn set_default(numbers: &[i32]) {
+    for number in numbers {
+        set_action(*number, libc::SIG_DFL);
     }
-    // SAFETY: the kernel just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits for any signal, all of which are blocked, and takes it; its number.
+/// sigwaitinfo(2).
+pub fn take_next() -> i32 {
+    let all = full();
+    loop {
+        // SAFETY: `all` is a valid set and no details are asked for.
+        let number = unsafe { libc::sigwaitinfo(&all, std::ptr::null_mut()) };
+        if number > 0 {
+            return number;
+        }
+    }
 }
 
 fn set_action(number: i32, action: libc::sighandler_t) {
