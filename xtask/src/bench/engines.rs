@@ -57,7 +57,7 @@ fn capsa(host: &Host, binary: &Path) -> anyhow::Result<Engine> {
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     let engine = Engine::new("capsa", [binary.into(), "-H".into(), socket.into()], Some(daemon));
-    ensure!(!line.is_empty(), "capsa's daemon ended:\n{}", read(&directory.join("log")));
+    ensure!(!line.is_empty(), "capsa's daemon ended:\n{}", tail(&directory.join("log")));
     Ok(engine)
 }
 
@@ -72,6 +72,8 @@ fn docker(host: &Host, daemon: &Path, client: &Path) -> anyhow::Result<Engine> {
         .arg(directory.join("data"))
         .arg("--exec-root")
         .arg(directory.join("exec"))
+        .arg("--cgroup-parent")
+        .arg(host.cgroup())
         .arg("--pidfile")
         .arg(directory.join("pid"))
         .stdin(Stdio::null())
@@ -83,7 +85,7 @@ fn docker(host: &Host, daemon: &Path, client: &Path) -> anyhow::Result<Engine> {
     // dockerd doesn't tell when it listens; asking takes long enough not to spin.
     while !engine.command(&["version"]).output()?.status.success() {
         if engine.daemon.as_mut().is_some_and(|daemon| !matches!(daemon.try_wait(), Ok(None))) {
-            bail!("dockerd ended:\n{}", read(&log));
+            bail!("dockerd ended:\n{}", tail(&log));
         }
     }
     Ok(engine)
@@ -190,6 +192,13 @@ impl Drop for Engine {
             let _ = daemon.wait();
         }
     }
+}
+
+/// The last lines of a log.
+fn tail(path: &Path) -> String {
+    let text = read(path);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
 }
 
 fn read(path: &Path) -> String {

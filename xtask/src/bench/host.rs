@@ -40,6 +40,11 @@ impl Host {
         self.directory.join("rootfs")
     }
 
+    /// The parent of the cgroups of engines that can be told one.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        Path::new("/").join(self.directory.file_name().unwrap_or_default())
+    }
+
     /// A command that runs inside the namespaces.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
@@ -71,6 +76,10 @@ impl Drop for Host {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
+        let name = self.directory.file_name().unwrap_or_default();
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(name));
+        }
     }
 }
 

@@ -66,6 +66,9 @@ impl Table {
     }
 
     pub(crate) fn print(&self, runs: usize) {
+        if self.rows.is_empty() {
+            return;
+        }
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         println!("\nmedians of {runs}, load {}\n", load.split(' ').next().unwrap_or("?"));
         let mut text = String::from(
