@@ -1,10 +1,11 @@
 //! Checks of text files that aren't about Rust.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{Problem, SourceFile};
+use super::{Problem, SourceFile, edges};
 
 /// Directories of whoever works here must not get into the project. Written
 /// in halves, so that this file passes its own check.
@@ -47,7 +48,7 @@ pub(crate) fn workplace_paths(file: &SourceFile) -> Vec<Problem> {
 }
 
 /// Each crate of `[workspace.dependencies]` has a row that says its job and
-/// why it was taken, and each row has its crate.
+/// why it was taken, each row has its crate, and each crate is used.
 pub(crate) fn dependencies(files: &[SourceFile]) -> anyhow::Result<Vec<Problem>> {
     let text_of = |path: &str| {
         let file = files.iter().find(|file| file.named(path));
@@ -65,7 +66,16 @@ pub(crate) fn dependencies(files: &[SourceFile]) -> anyhow::Result<Vec<Problem>>
             Problem::new(Path::new(LISTED), *line, format!("{row} is no dependency any more"))
         },
     );
-    Ok(missing.chain(stale).collect())
+    let in_use: BTreeSet<&str> = files
+        .iter()
+        .filter(|file| file.path.ends_with("Cargo.toml") && !file.named("Cargo.toml"))
+        .flat_map(|manifest| edges::dependencies(&manifest.text))
+        .map(|(_, name)| name)
+        .collect();
+    let unused = used.iter().filter(|(_, name)| !in_use.contains(name)).map(|(line, name)| {
+        Problem::new(Path::new("Cargo.toml"), *line, format!("no crate uses {name}: remove it"))
+    });
+    Ok(missing.chain(stale).chain(unused).collect())
 }
 
 fn workspace_dependencies(manifest: &str) -> Vec<(usize, &str)> {

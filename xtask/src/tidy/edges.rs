@@ -57,18 +57,19 @@ fn check_manifest(manifest: &SourceFile, allowed: &Edges) -> Vec<Problem> {
             format!("crate {name} is not in {TABLE}'s edges"),
         )];
     };
-    dependencies(&manifest.text)
-        .filter_map(|(line, dependency)| {
-            let target = dependency.strip_prefix(PREFIX)?;
-            let message = format!("edge {name} -> {target} is not allowed by {TABLE}");
-            (target != name && !targets.contains(target))
-                .then(|| Problem::new(&manifest.path, line, message))
-        })
-        .collect()
+    let unlinted = (!manifest.text.contains("[lints]\nworkspace = true\n"))
+        .then(|| Problem::new(&manifest.path, 1, "the workspace's lints are not switched on"));
+    let edges = dependencies(&manifest.text).filter_map(|(line, dependency)| {
+        let target = dependency.strip_prefix(PREFIX)?;
+        let message = format!("edge {name} -> {target} is not allowed by {TABLE}");
+        (target != name && !targets.contains(target))
+            .then(|| Problem::new(&manifest.path, line, message))
+    });
+    unlinted.into_iter().chain(edges).collect()
 }
 
 /// Every dependency of a manifest, of whatever kind, with its line.
-fn dependencies(manifest: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn dependencies(manifest: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut inside = false;
     manifest.lines().enumerate().filter_map(move |(at, line)| {
         let line = line.trim();

@@ -98,7 +98,7 @@ fn an_edge_must_be_in_the_table() {
     let table = file("ARCHITECTURE.md", "text\n```edges\nsys ->\nnet -> sys\n```\nnet -> oci\n");
     let good = file(
         "crates/net/Cargo.toml",
-        "[dependencies]\ncapsa-sys.workspace = true\nserde = \"1\"\n",
+        "[lints]\nworkspace = true\n[dependencies]\ncapsa-sys.workspace = true\nserde = \"1\"\n",
     );
     let bad = file(
         "crates/sys/Cargo.toml",
