@@ -141,7 +141,7 @@ async fn dispatch(engine: Engine, cpus: usize, request: Request<Incoming>) -> Re
     let (route, name) = router::find(request.method(), path)?;
     let mut call = Call::new(engine, cpus, version, request);
     call.name = name;
-    let work = (route.handler)(call);
+    let work = (route.serve)(call);
     if !route.survives {
         return work.await;
     }

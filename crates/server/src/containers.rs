@@ -187,7 +187,7 @@ async fn update(call: Call) -> Result<Reply> {
     let body: Value = call.json().await?;
     let host: HostConfig =
         json::from_value(body).map_err(|error| ApiError::invalid_json(&error))?;
-    let limits = resources::resources(&host, cpus)?;
+    let limits = resources::changes(&host, cpus)?;
     let policy = match host.restart_policy.name.as_str() {
         "" => None,
         _ => Some(resources::restart_policy(&host.restart_policy)?),

@@ -2,7 +2,7 @@
 //! between wire and domain, streams, hijacked connections, sockets.
 //!
 //! All parsing of what clients send happens here; the engine gets validated types
-//! and knows no HTTP. A handler never decides policy.
+//! and knows no HTTP. Nothing here decides policy.
 
 mod connection;
 mod containers;
@@ -25,5 +25,7 @@ mod system;
 mod time;
 mod volumes;
 
+pub use capsa_engine::Engine;
+pub use capsa_engine::options::EngineConfig;
 pub use connection::serve;
 pub use listen::{ListenError, Listener};

@@ -1,5 +1,5 @@
 //! Answers: their bodies, the headers every answer has, and the few shapes that
-//! handlers build.
+//! routes build.
 
 use std::future::Future;
 use std::io;

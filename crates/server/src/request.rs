@@ -1,4 +1,4 @@
-//! One request as a handler gets it: the engine, the version, the name in the
+//! One request as a route gets it: the engine, the version, the name in the
 //! path, query values by name, and the body in the form it is wanted.
 
 use std::io::{self, Read};
@@ -21,8 +21,10 @@ use crate::error::{ApiError, Result};
 /// The largest JSON body; a seccomp profile in a create body may have tens of kilobytes.
 const JSON_MAX: usize = 8 << 20;
 const UPLOAD_QUEUE: usize = 8;
+/// How much of an unwanted body is read.
+const DRAIN_MAX: usize = 256 << 20;
 
-/// A request on its way to its handler.
+/// A request on its way to its route.
 pub(crate) struct Call {
     /// What serves it.
     pub(crate) engine: Engine,
@@ -34,11 +36,15 @@ pub(crate) struct Call {
     pub(crate) name: String,
     /// Headers.
     pub(crate) headers: HeaderMap,
-    /// The connection, for handlers that take it over.
+    /// The connection, for routes that take it over.
     pub(crate) upgrade: Option<OnUpgrade>,
     query: Vec<(String, String)>,
-    body: Incoming,
+    body: RequestBody,
 }
+
+/// A body that is read to its end even when nobody wants it: a client that is still
+/// sending would get a broken pipe instead of its answer.
+struct RequestBody(Option<Incoming>);
 
 impl Call {
     pub(crate) fn new(
@@ -51,7 +57,16 @@ impl Call {
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let query = parts.uri.query().map(query_pairs).unwrap_or_default();
         let name = String::new();
-        Self { engine, cpus, version, name, headers: parts.headers, upgrade, query, body }
+        Self {
+            engine,
+            cpus,
+            version,
+            name,
+            headers: parts.headers,
+            upgrade,
+            query,
+            body: RequestBody(Some(body)),
+        }
     }
 
     /// The first value of `key`; empty when absent.
@@ -118,34 +133,45 @@ impl Call {
     }
 
     /// The bytes of a JSON body.
-    pub(crate) async fn json_bytes(self) -> Result<Bytes> {
-        if self.body.is_end_stream() {
+    pub(crate) async fn json_bytes(mut self) -> Result<Bytes> {
+        let Some(body) = self.body.0.take_if(|body| !body.is_end_stream()) else {
             return Ok(Bytes::new());
-        }
+        };
         if let Some(kind) = self.headers.get(CONTENT_TYPE) {
             let text = kind.to_str().unwrap_or_default();
             let media = text.split(';').next().unwrap_or_default().trim();
             if !media.is_empty() && !media.eq_ignore_ascii_case("application/json") {
+                self.body.0 = Some(body);
                 return Err(ApiError::bad_request(format!(
                     "unsupported Content-Type header ({text}): must be 'application/json'"
                 )));
             }
         }
-        match Limited::new(self.body, JSON_MAX).collect().await {
+        match Limited::new(body, JSON_MAX).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) => Err(ApiError::bad_request(format!("reading the request body: {error}"))),
         }
     }
 
     /// The body as bytes over time, for a blocking reader.
-    pub(crate) fn upload(self) -> ByteSource {
+    pub(crate) fn upload(mut self) -> ByteSource {
         let (sender, receiver) = mpsc::channel(UPLOAD_QUEUE);
-        tokio::spawn(pump(self.body, sender));
+        if let Some(body) = self.body.0.take() {
+            tokio::spawn(pump(body, sender));
+        }
         Box::new(Upload { receiver, current: Bytes::new() })
     }
 }
 
-/// Moves a body into a queue; ends with either.
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(body) = self.0.take_if(|body| !body.is_end_stream()) {
+            tokio::spawn(drain(body));
+        }
+    }
+}
+
+/// Moves a body into a queue; what the reader doesn't want is drained.
 async fn pump(mut body: Incoming, sender: mpsc::Sender<io::Result<Bytes>>) {
     while let Some(frame) = body.frame().await {
         let piece = match frame.map(hyper::body::Frame::into_data) {
@@ -154,6 +180,17 @@ async fn pump(mut body: Incoming, sender: mpsc::Sender<io::Result<Bytes>>) {
             Err(error) => Err(io::Error::other(error)),
         };
         if sender.send(piece).await.is_err() {
+            return drain(body).await;
+        }
+    }
+}
+
+/// Reads on for a while and forgets.
+async fn drain(mut body: Incoming) {
+    let mut left = DRAIN_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
             return;
         }
     }

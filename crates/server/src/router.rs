@@ -1,4 +1,4 @@
-//! From a path to a handler. Image names have slashes, and stand in the middle of
+//! From a path to what serves it. Image names have slashes, and stand in the middle of
 //! paths, so a route is a list of segments of which one may span several.
 //!
 //! The tables are static and small; the first segment chooses one, the rest is
@@ -17,7 +17,7 @@ use crate::request::Call;
 use crate::{containers, events, execs, images, networks, streams, system, volumes};
 
 /// What serves a route.
-pub(crate) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
+pub(crate) type Serve = fn(Call) -> Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
 
 /// A method, a pattern, and who serves it. In a pattern `{}` is one segment and
 /// `{*}` one or more.
@@ -26,19 +26,19 @@ pub(crate) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Result<Reply>>
 pub(crate) struct Route {
     pub(crate) method: Method,
     pub(crate) pattern: &'static [&'static str],
-    pub(crate) handler: Handler,
+    pub(crate) serve: Serve,
     pub(crate) survives: bool,
 }
 
-/// Writes a table of routes: `METHOD "a" "{}" "b" => handler`, with `survives`
-/// after the handler when it survives its client.
+/// Writes a table of routes: `METHOD "a" "{}" "b" => function`, with `survives`
+/// after the function when it survives its client.
 macro_rules! routes {
-    ($($method:ident $($segment:literal)+ => $handler:ident $($survives:ident)?;)*) => {
+    ($($method:ident $($segment:literal)+ => $serve:ident $($survives:ident)?;)*) => {
         pub(crate) const ROUTES: &[$crate::router::Route] = &[$(
             $crate::router::Route {
                 method: hyper::Method::$method,
                 pattern: &[$($segment),+],
-                handler: |call| Box::pin($handler(call)),
+                serve: |call| Box::pin($serve(call)),
                 survives: $crate::router::routes!(@ $($survives)?),
             },
         )*];

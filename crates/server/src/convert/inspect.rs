@@ -231,3 +231,155 @@ fn port_map(view: &ContainerView) -> PortMap {
 pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use capsa_api::types::CreateRequest;
+    use capsa_engine::spec::{Port, Protocol};
+    use capsa_engine::view::{self, EndpointView, NetworkFiles, Resolved};
+    use capsa_oci::Digest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::convert::create;
+
+    const NS: i64 = 1_000_000_000;
+
+    /// A container of the recorded interactive run, in `phase`.
+    pub(crate) fn view(phase: Phase) -> ContainerView {
+        let body = include_bytes!("../../tests/fixtures/run_it.json");
+        let plan = create::plan(&CreateRequest::from_slice(body).unwrap(), "", 2).unwrap();
+        let runs = phase == Phase::Running;
+        let port = |number| Port { number, protocol: Protocol::Tcp };
+        ContainerView {
+            id: "0123456789abcdef".repeat(4),
+            name: "web".to_owned(),
+            resolved: Resolved {
+                path: "sh".to_owned(),
+                args: vec!["-c".to_owned(), "echo hi".to_owned()],
+                env: vec!["PATH=/bin".to_owned()],
+                cmd: plan.spec.process.cmd.clone(),
+                working_dir: "/".to_owned(),
+                stop_signal: 3,
+                hostname: "0123456789ab".to_owned(),
+                exposed: vec![port(80), port(90)],
+                ..Resolved::default()
+            },
+            spec: plan.spec,
+            image_id: Digest::sha256(b"image"),
+            created_ns: NS,
+            phase,
+            restarting: false,
+            pid: if runs { 7 } else { 0 },
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started_ns: if runs { 2 * NS } else { 0 },
+            finished_ns: 0,
+            restart_count: 0,
+            endpoints: vec![EndpointView {
+                network: BRIDGE.to_owned(),
+                network_id: "n".repeat(64),
+                id: "e".repeat(64),
+                ipv4: runs.then(|| [172, 17, 0, 2].into()),
+                prefix: 16,
+                gateway: Some([172, 17, 0, 1].into()),
+                mac: "02:42:ac:11:00:02".to_owned(),
+                aliases: Vec::new(),
+            }],
+            ports: vec![view::PortBinding {
+                port: port(80),
+                host_ip: [0, 0, 0, 0].into(),
+                host_port: 8080,
+            }],
+            mounts: Vec::new(),
+            log_path: "/log".into(),
+            id_range: None,
+            files: NetworkFiles::default(),
+            exec_ids: Vec::new(),
+            size: None,
+        }
+    }
+
+    fn shown(phase: Phase) -> Value {
+        serde_json::to_value(inspect(&view(phase), Version::MAX)).unwrap()
+    }
+
+    #[test]
+    fn empty_values_are_what_docker_sends() {
+        let value = shown(Phase::Created);
+        for (pointer, wanted) in [
+            ("/Mounts", json!([])),
+            ("/ExecIDs", json!(null)),
+            ("/Config/Entrypoint", json!(null)),
+            ("/Config/Volumes", json!(null)),
+            ("/Config/OnBuild", json!(null)),
+            ("/Config/Labels", json!({})),
+            ("/Config/StopSignal", json!("SIGQUIT")),
+            ("/NetworkSettings/Ports", json!({})),
+            ("/NetworkSettings/Networks/bridge/IPAMConfig", json!(null)),
+            ("/NetworkSettings/Networks/bridge/IPAddress", json!("")),
+            ("/State/StartedAt", json!("0001-01-01T00:00:00Z")),
+            ("/State/Status", json!("created")),
+            ("/HostConfig/Binds", json!(null)),
+            ("/HostConfig/PidsLimit", json!(null)),
+            ("/HostConfig/MemorySwappiness", json!(null)),
+            ("/HostConfig/ConsoleSize", json!([0, 0])),
+            ("/HostConfig/NetworkMode", json!("bridge")),
+            ("/HostConfig/ShmSize", json!(67_108_864)),
+            ("/GraphDriver", json!({"Data": null, "Name": "overlayfs"})),
+            ("/Name", json!("/web")),
+        ] {
+            assert_eq!(value.pointer(pointer), Some(&wanted), "{pointer}");
+        }
+        for absent in ["/SizeRw", "/State/Health", "/Config/Shell", "/Config/Healthcheck"] {
+            assert_eq!(value.pointer(absent), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn a_running_container_shows_its_ports_and_addresses() {
+        let value = shown(Phase::Running);
+        let ports = json!({"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "90/tcp": null});
+        assert_eq!(value["NetworkSettings"]["Ports"], ports);
+        assert_eq!(value["NetworkSettings"]["IPAddress"], "172.17.0.2");
+        assert_eq!(value["NetworkSettings"]["Networks"]["bridge"]["IPPrefixLen"], 16);
+        assert_eq!(value["State"]["StartedAt"], "1970-01-01T00:00:02Z");
+        assert_eq!((&value["State"]["Running"], &value["State"]["Pid"]), (&json!(true), &json!(7)));
+    }
+
+    #[test]
+    fn every_field_of_dockers_inspect_is_there() {
+        let value = shown(Phase::Running);
+        let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(
+            keys,
+            [
+                "AppArmorProfile",
+                "Args",
+                "Config",
+                "Created",
+                "Driver",
+                "ExecIDs",
+                "GraphDriver",
+                "HostConfig",
+                "HostnamePath",
+                "HostsPath",
+                "Id",
+                "Image",
+                "LogPath",
+                "MountLabel",
+                "Mounts",
+                "Name",
+                "NetworkSettings",
+                "Path",
+                "Platform",
+                "ProcessLabel",
+                "ResolvConfPath",
+                "RestartCount",
+                "State",
+            ]
+        );
+    }
+}

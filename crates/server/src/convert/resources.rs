@@ -8,8 +8,22 @@ use crate::error::{ApiError, Result};
 const MEMORY_MIN: i64 = 6 << 20;
 const NANO: i64 = 1_000_000_000;
 
-/// Reads limits; `cpus` is how many the host has.
+/// Reads the limits of a new container; `cpus` is how many the host has.
 pub(crate) fn resources(host: &HostConfig, cpus: usize) -> Result<Resources> {
+    if host.memory == 0 && host.memory_swap > 0 {
+        return bad(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
+    }
+    let mut limits = changes(host, cpus)?;
+    if host.memory > 0 && host.memory_swap == 0 {
+        limits.memory_swap = host.memory.checked_mul(2);
+    }
+    Ok(limits)
+}
+
+/// Reads the limits of an update, where what is absent stays as it is.
+pub(crate) fn changes(host: &HostConfig, cpus: usize) -> Result<Resources> {
     check_memory(host)?;
     check_cpu(host, cpus)?;
     check_cpuset(&host.cpuset_cpus, "cpus")?;
@@ -27,11 +41,7 @@ pub(crate) fn resources(host: &HostConfig, cpus: usize) -> Result<Resources> {
     let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     Ok(Resources {
         memory: positive(host.memory),
-        memory_swap: match (host.memory, host.memory_swap) {
-            (1.., 0) => host.memory.checked_mul(2),
-            (_, 0) => None,
-            (_, swap) => Some(swap),
-        },
+        memory_swap: (host.memory_swap != 0).then_some(host.memory_swap),
         memory_reservation: positive(host.memory_reservation),
         memory_swappiness: host.memory_swappiness.and_then(|v| u64::try_from(v).ok()),
         nano_cpus: positive(host.nano_cpus),
@@ -96,11 +106,6 @@ fn check_memory(host: &HostConfig) -> Result<()> {
     }
     if memory > 0 && swap > 0 && swap < memory {
         return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if memory == 0 && swap > 0 {
-        return bad(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        );
     }
     if let Some(swappiness) = host.memory_swappiness.filter(|v| !(-1..=100).contains(v)) {
         return bad(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100"));

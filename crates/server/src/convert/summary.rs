@@ -96,3 +96,49 @@ fn port_list(view: &ContainerView) -> Vec<Port> {
         });
     published.chain(exposed).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::convert::inspect::tests::view;
+
+    #[test]
+    fn a_line_has_dockers_shape() {
+        let shown = summary(&view(Phase::Running), Version::MAX, 7 * NS);
+        let value = serde_json::to_value(shown).unwrap();
+        assert_eq!(value["Names"], json!(["/web"]));
+        assert_eq!(value["Command"], "sh -c 'echo hi'");
+        assert_eq!((&value["Created"], &value["Status"]), (&json!(1), &json!("Up 5 seconds")));
+        assert_eq!(
+            value["Ports"],
+            json!([
+                {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+                {"PrivatePort": 90, "Type": "tcp"},
+            ])
+        );
+        assert_eq!(value["HostConfig"], json!({"NetworkMode": "bridge"}));
+        assert_eq!((&value["Mounts"], &value["Labels"]), (&json!([]), &json!({})));
+        assert!(value.get("SizeRw").is_none());
+    }
+
+    #[test]
+    fn the_status_says_where_a_container_is() {
+        let text = |change: fn(&mut ContainerView)| {
+            let mut view = view(Phase::Running);
+            change(&mut view);
+            status(&view, 3602 * NS)
+        };
+        assert_eq!(text(|v| v.phase = Phase::Paused), "Up About an hour (Paused)");
+        assert_eq!(text(|v| v.phase = Phase::Created), "Created");
+        let ended =
+            text(|v| (v.phase, v.exit_code, v.finished_ns) = (Phase::Stopped, 137, 3600 * NS));
+        assert_eq!(ended, "Exited (137) 2 seconds ago");
+        let again = text(|v| {
+            (v.phase, v.restarting, v.exit_code, v.finished_ns) =
+                (Phase::Stopped, true, 1, 3601 * NS);
+        });
+        assert_eq!(again, "Restarting (1) 1 second ago");
+    }
+}

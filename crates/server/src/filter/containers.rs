@@ -155,3 +155,65 @@ fn descends(view: &ContainerView, image: &str) -> bool {
         || (hex.len() >= 4 && view.image_id.hex().starts_with(hex))
         || canonical(image).is_some_and(|wanted| canonical(&view.spec.image) == Some(wanted))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::inspect::tests::view;
+
+    async fn filter(text: &str) -> Result<ContainerFilter> {
+        let created = |key: String| async move {
+            key.parse().map_err(|_| ApiError::bad_request("No such container"))
+        };
+        ContainerFilter::new(Filters::parse(text).unwrap(), created).await
+    }
+
+    #[tokio::test]
+    async fn keys_must_all_hold_and_values_are_alternatives() {
+        let mut running = view(Phase::Running);
+        running.resolved.labels.insert("a".to_owned(), "b".to_owned());
+        for (text, shown) in [
+            ("{}", true),
+            (r#"{"name":["x","we"]}"#, true),
+            (r#"{"name":["^web$"],"status":["running","exited"]}"#, true),
+            (r#"{"name":["^/web$"]}"#, true),
+            (r#"{"name":["^eb"]}"#, false),
+            (r#"{"id":["0123"]}"#, true),
+            (r#"{"label":["a","a=b"]}"#, true),
+            (r#"{"label":["a=c"]}"#, false),
+            (r#"{"status":["exited"]}"#, false),
+            (r#"{"exited":["0"]}"#, false),
+            (r#"{"ancestor":["docker.io/library/busybox:latest"]}"#, true),
+            (r#"{"ancestor":["alpine"]}"#, false),
+            (r#"{"network":["bridge"]}"#, true),
+            (r#"{"publish":["8080"]}"#, true),
+            (r#"{"publish":["90"]}"#, false),
+            (r#"{"expose":["90/tcp"]}"#, true),
+            (r#"{"expose":["90/udp"]}"#, false),
+            (r#"{"health":["none"]}"#, true),
+            (r#"{"health":["healthy"]}"#, false),
+            (r#"{"is-task":["true"]}"#, false),
+            (r#"{"before":["5000000000"]}"#, true),
+            (r#"{"since":["5000000000"]}"#, false),
+            (r#"{"volume":["x"]}"#, false),
+        ] {
+            assert_eq!(filter(text).await.ok().unwrap().passes(&running), shown, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nonsense_values_are_refused() {
+        for text in [
+            r#"{"status":["up"]}"#,
+            r#"{"health":["ill"]}"#,
+            r#"{"exited":["x"]}"#,
+            r#"{"publish":["x"]}"#,
+            r#"{"is-task":["perhaps"]}"#,
+            r#"{"before":["gone"]}"#,
+        ] {
+            assert!(filter(text).await.is_err(), "{text}");
+        }
+        let text = filter(r#"{"status":["up"]}"#).await.err().unwrap().message;
+        assert_eq!(text, "invalid filter 'status=up'");
+    }
+}
