@@ -54,8 +54,9 @@ impl Server {
         let client = Client::new(Endpoint::Unix(socket.clone()));
         let mut server = Self { name, socket, directory, daemon, client };
         if let Err(error) = server.wait_until_ready().await {
-            server.stop().with_context(|| format!("{error:#}; and then"))?;
-            return Err(error);
+            // It failed already; how it ends adds nothing.
+            let _ = server.stop();
+            return Err(error.context(format!("its log:\n{}", server.log())));
         }
         Ok(server)
     }
