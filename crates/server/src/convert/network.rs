@@ -18,6 +18,9 @@ use crate::time;
 /// The name of the default bridge.
 pub(crate) const BRIDGE: &str = "bridge";
 
+/// The option that names a network's bridge device.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
 /// Further networks to join after the first, by name.
 pub(crate) type Joins = Vec<(String, ConnectRequest)>;
 
@@ -129,6 +132,10 @@ pub(crate) fn show(view: &NetworkView, with_containers: bool) -> Network {
     } else {
         BTreeMap::new()
     };
+    let mut options = view.options.clone();
+    if let Some(bridge) = view.bridge.as_ref().filter(|_| view.name == BRIDGE) {
+        options.entry(BRIDGE_NAME.to_owned()).or_insert_with(|| bridge.clone());
+    }
     Network {
         name: view.name.clone(),
         id: view.id.clone(),
@@ -143,7 +150,7 @@ pub(crate) fn show(view: &NetworkView, with_containers: bool) -> Network {
         },
         internal: view.internal,
         containers,
-        options: view.options.clone(),
+        options,
         labels: view.labels.clone(),
         ..Network::default()
     }
@@ -355,6 +362,27 @@ mod tests {
             let message = super::spec(&request(json)).unwrap_err().message;
             assert!(message.contains(text), "{message}");
         }
+    }
+
+    #[test]
+    fn the_default_bridge_tells_its_device() {
+        let view = NetworkView {
+            name: BRIDGE.to_owned(),
+            id: "i".to_owned(),
+            driver: "bridge".to_owned(),
+            subnet: Some("172.17.0.0/16".to_owned()),
+            gateway: Some([172, 17, 0, 1].into()),
+            bridge: Some("capsa0".to_owned()),
+            internal: false,
+            created_ns: 0,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            containers: Vec::new(),
+        };
+        let shown = serde_json::to_value(show(&view, true)).unwrap();
+        assert_eq!(shown["Options"][BRIDGE_NAME], "capsa0");
+        assert_eq!(shown["IPAM"]["Config"][0]["Gateway"], "172.17.0.1");
+        assert_eq!(shown["Containers"], serde_json::json!({}));
     }
 
     #[test]
