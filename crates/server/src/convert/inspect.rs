@@ -13,7 +13,7 @@ use capsa_engine::view::{ContainerView, MountView, Phase};
 use super::echo::{self, Echo};
 use super::network::BRIDGE;
 use super::volume::path;
-use super::{network, ports, signal};
+use super::{network, ports};
 use crate::time;
 
 /// What holds the layers.
@@ -164,7 +164,7 @@ fn config(view: &ContainerView, echo: &Echo) -> Config {
     let [attach_stdin, attach_stdout, attach_stderr] = echo.attach;
     let stop_signal = match (echo.stop_signal.as_str(), resolved.stop_signal) {
         ("", 0 | SIGTERM) => String::new(),
-        ("", number) => signal::name(number),
+        ("", number) => capsa_oci::signal::name(number),
         (text, _) => text.to_owned(),
     };
     Config {
