@@ -1,15 +1,16 @@
 //! What the parent brings into a container's tree because only the host can reach or
 //! make it: bind mounts, and device nodes for a user namespace.
 
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use capsa_oci::runtime::{Device, Mount, NamespaceKind, RuntimeSpec};
 use capsa_sys::mount::{self, Attrs, Change, Propagation};
-use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Stage};
 use crate::init::options::{Depth, MountOptions};
 use crate::init::{kind_of, own};
 use crate::namespaces::{IdMaps, Namespaces};
@@ -114,33 +115,58 @@ fn show_ids(clone: &OwnedFd, userns: BorrowedFd<'_>, idmap: Depth) -> capsa_sys:
     }
 }
 
+/// Device nodes on disk while their mounts are not attached: an unlinked node cannot be
+/// mounted any more, a mounted one can be unlinked. Removed when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    paths: Vec<PathBuf>,
+}
+
+impl Nodes {
+    /// Removes them: they are attached.
+    pub(crate) fn clear(&mut self) {
+        for path in self.paths.drain(..) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// Device nodes for a container that cannot make any itself: made in `dir`, a directory
-/// of ours, cloned as mounts, and unlinked at once.
+/// of ours, and cloned as mounts.
 pub(crate) fn devices(
     spec: &RuntimeSpec,
     namespaces: &Namespaces,
     ids: &IdMaps,
     dir: &Path,
-) -> Result<Vec<OwnedFd>> {
-    let make = |device| {
-        device_mount(device, ids, dir).map_err(|source| Error::Step { stage: "devices", source })
-    };
-    sent_devices(spec, namespaces).map(make).collect()
+) -> Result<(Vec<OwnedFd>, Nodes)> {
+    let mut nodes = Nodes::default();
+    let mut mounts = Vec::new();
+    for device in sent_devices(spec, namespaces) {
+        let path = dir.join(format!("device-{}", mounts.len()));
+        let _ = fs::remove_file(&path);
+        nodes.paths.push(path.clone());
+        mounts.push(device_mount(device, ids, &path).stage("devices")?);
+    }
+    Ok((mounts, nodes))
 }
 
-fn device_mount(device: &Device, ids: &IdMaps, dir: &Path) -> capsa_sys::Result<OwnedFd> {
+fn device_mount(device: &Device, ids: &IdMaps, path: &Path) -> capsa_sys::Result<OwnedFd> {
     let (kind, number) = kind_of(device)?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
-    let path = dir.join("device");
     let failed = |e| capsa_sys::Error::new("mknod", &device.path, e);
-    rustix::fs::mknodat(CWD, &path, kind, mode, number).map_err(failed)?;
-    let clone = mount::clone_path(&path, false);
-    let removed = rustix::fs::unlinkat(CWD, &path, AtFlags::empty()).map_err(failed);
-    let clone = clone?;
-    removed?;
+    rustix::fs::mknodat(CWD, path, kind, mode, number).map_err(failed)?;
+    let clone = mount::clone_path(path, false)?;
     let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
     let (uid, gid) = ids.host_ids(uid, gid).ok_or_else(|| failed(Errno::OVERFLOW))?;
     own(&clone, uid, gid)?;
+    // Whatever umask the daemon has.
+    rustix::fs::chmod(path, mode).map_err(failed)?;
     let change = Change {
         set: Attrs::NOSUID | Attrs::NOEXEC,
         clear: Attrs::NODEV,

@@ -81,6 +81,8 @@ pub(crate) struct Furnished {
     pub(crate) cgroup: Cgroup,
     /// To be dropped when there is time.
     pub(crate) leftovers: Vec<OwnedFd>,
+    /// Device nodes on disk that init has not attached yet.
+    nodes: furniture::Nodes,
 }
 
 impl Launch<'_> {
@@ -136,7 +138,9 @@ impl Launch<'_> {
         };
         let site = Site { child: &child, namespaces: &namespaces, sync: &sync, cgroup: &cgroup };
         match self.furnish_at(&site, &ids, process) {
-            Ok(leftovers) => Ok(Furnished { child, namespaces, sync, cgroup, leftovers }),
+            Ok((leftovers, nodes)) => {
+                Ok(Furnished { child, namespaces, sync, cgroup, leftovers, nodes })
+            }
             Err(error) => {
                 let error = said_before(&sync).unwrap_or(error);
                 unmake(&child, Some(&cgroup));
@@ -145,7 +149,12 @@ impl Launch<'_> {
         }
     }
 
-    fn furnish_at(&self, site: &Site<'_>, ids: &IdMaps, process: &Process) -> Result<Vec<OwnedFd>> {
+    fn furnish_at(
+        &self,
+        site: &Site<'_>,
+        ids: &IdMaps,
+        process: &Process,
+    ) -> Result<(Vec<OwnedFd>, furniture::Nodes)> {
         let pid = site.child.pid;
         if site.namespaces.made.0.contains(Clone::NEWUSER) {
             namespace::write_id_maps(pid, &ids.uids, &ids.gids).stage("user namespace")?;
@@ -171,7 +180,7 @@ impl Launch<'_> {
         };
         let mut root = rootfs::build(self.rootfs, mapping)?;
         let binds = furniture::binds(self.spec, userns.as_ref().map(AsFd::as_fd))?;
-        let devices = furniture::devices(self.spec, site.namespaces, ids, self.dir)?;
+        let (devices, nodes) = furniture::devices(self.spec, site.namespaces, ids, self.dir)?;
         let mut fds = vec![root.mount.as_fd()];
         fds.extend(binds.iter().chain(&devices).map(AsFd::as_fd));
         site.sync.send_mounts(&fds)?;
@@ -181,7 +190,7 @@ impl Launch<'_> {
         root.leftovers.push(root.mount);
         root.leftovers.extend(binds);
         root.leftovers.extend(devices);
-        Ok(root.leftovers)
+        Ok((root.leftovers, nodes))
     }
 }
 
@@ -196,8 +205,9 @@ struct Site<'a> {
 impl Furnished {
     /// The next word of init: the master of its terminal if it is ready and has one.
     /// Blocks until there is one.
-    pub(crate) fn wait_ready(&self, process: &Process) -> Result<Option<OwnedFd>> {
+    pub(crate) fn wait_ready(&mut self, process: &Process) -> Result<Option<OwnedFd>> {
         let (report, mut fds) = self.sync.recv()?.ok_or(Error::InitGone)?;
+        self.nodes.clear();
         match report {
             Report::Failed(failure) => Err(Error::Init(failure)),
             Report::Ready => {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use capsa_sys::mount::{self, Attrs, Change, Filesystem, Propagation};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Stage};
@@ -105,7 +105,7 @@ fn overlay(
     }
     let upper = sources.open(&top.join("upper"))?;
     let work = sources.open(&top.join("work"))?;
-    forget_volatile(&work);
+    forget_volatile(top);
     set_dir(&fs, "upperdir", &upper)?;
     set_dir(&fs, "workdir", &work)?;
     if volatile {
@@ -132,7 +132,9 @@ fn set_dir(fs: &Filesystem, key: &str, dir: &OwnedFd) -> capsa_sys::Result<()> {
 
 /// A mount with `volatile` leaves a mark that makes the next mount fail. Whoever asks
 /// for a mount has decided that the top is worth using.
-fn forget_volatile(work: &OwnedFd) {
-    let mark = c"work/incompat/volatile";
-    let _ = rustix::fs::unlinkat(work, mark, AtFlags::REMOVEDIR);
+fn forget_volatile(top: &Path) {
+    let mark = top.join("work/work/incompat/volatile");
+    if rustix::fs::unlinkat(CWD, mark.join("dirty"), AtFlags::empty()).is_ok() {
+        let _ = rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR);
+    }
 }

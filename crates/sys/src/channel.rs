@@ -98,7 +98,7 @@ impl Channel {
     pub fn recv(&self, bytes: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>> {
         let failed = |e| Error::new("recvmsg", "channel", e);
         let size = match self.next_len() {
-            Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
+            Ok(0) => return Ok(None),
             other => other.map_err(failed)?,
         };
         bytes.clear();
@@ -106,13 +106,9 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(bytes)];
-        let got = rustix::net::recvmsg(
-            &self.fd,
-            &mut slices,
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-        .map_err(failed)?;
+        let got =
+            rustix::net::recvmsg(&self.fd, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+                .map_err(failed)?;
         let mut fds = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -130,7 +126,9 @@ impl Channel {
             let mut none: [u8; 1] = [0];
             match rustix::net::recv(&self.fd, &mut none, flags) {
                 Ok((_, length)) => return Ok(length),
-                Err(Errno::INTR) => {}
+                // The other end was closed with unread messages of ours. The kernel tells
+                // that once, before what is still to be read.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -192,6 +190,18 @@ mod tests {
         let fds = b.recv(&mut bytes).unwrap().unwrap();
         assert_eq!((bytes.len(), fds.len()), (50_000, 2));
         drop(fds);
+        assert!(b.recv(&mut bytes).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_ours_were_not() {
+        let (a, b) = Channel::pair().unwrap();
+        b.send(b"unread", &[]).unwrap();
+        a.send(b"last words", &[]).unwrap();
+        drop(a);
+        let mut bytes = Vec::new();
+        assert!(b.recv(&mut bytes).unwrap().is_some());
+        assert_eq!(bytes, b"last words");
         assert!(b.recv(&mut bytes).unwrap().is_none());
     }
 
