@@ -116,8 +116,8 @@ impl Witness {
         left.extend(self.mounts()?.into_iter().map(|mount| format!("mount {mount}")));
         let cgroups = self.cgroups.iter().filter(|path| path.exists());
         left.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
-        let links =
-            self.links.iter().filter(|name| Path::new("/sys/class/net").join(name).exists());
+        let present = link_names()?;
+        let links = self.links.intersection(&present);
         left.extend(links.map(|name| format!("link {name}")));
         let tables = nftables::tables().context("cannot list nft tables")?;
         left.extend(self.tables.intersection(&tables).map(|name| format!("nft table {name}")));
@@ -184,6 +184,13 @@ fn start_time(pid: u32) -> Option<String> {
     let mut fields = fields.split(' ');
     let state = fields.next()?;
     (state != "Z").then(|| fields.nth(18).map(str::to_owned))?
+}
+
+/// Every link of this network namespace. /sys/class/net shows those of the
+/// namespace it was mounted in, which may be another.
+fn link_names() -> anyhow::Result<BTreeSet<String>> {
+    let table = fs::read_to_string("/proc/self/net/dev").context("cannot list links")?;
+    Ok(table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect())
 }
 
 fn pids() -> impl Iterator<Item = u32> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -44,33 +45,31 @@ pub(super) struct Site {
 }
 
 impl Server {
-    /// Starts a daemon below `directory` and waits until it listens.
-    pub(super) async fn start(name: &'static str, directory: &Path) -> anyhow::Result<Self> {
+    /// Starts a daemon below `directory`. It can't be used until it is ready.
+    pub(super) fn spawn(name: &'static str, directory: &Path) -> anyhow::Result<Self> {
         let directory = directory.join(name.replace(' ', "-"));
         std::fs::create_dir(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let socket = directory.join("capsa.sock");
         let daemon = spawn(&directory, &socket)?;
         let client = Client::new(Endpoint::Unix(socket.clone()));
-        let mut server = Self { name, socket, directory, daemon, client };
-        if let Err(error) = server.wait_until_ready().await {
-            // It failed already; how it ends adds nothing.
-            let _ = server.stop();
-            return Err(error.context(format!("its log:\n{}", server.log())));
-        }
-        Ok(server)
+        Ok(Self { name, socket, directory, daemon, client })
     }
 
-    /// The daemon writes a line when it listens, and closes its end if it dies.
-    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let output = self.daemon.stdout.take().context("the daemon's output is not piped")?;
-        let mut output = tokio::net::unix::pipe::Receiver::from_owned_fd(output.into())?;
+    /// Waits until the daemon listens; at once if it was waited for before.
+    ///
+    /// It writes a line then, and closes its end of the pipe if it dies.
+    pub(super) async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let Some(output) = self.daemon.stdout.as_ref() else { return Ok(()) };
+        let output = output.as_fd().try_clone_to_owned()?;
+        let mut output = tokio::net::unix::pipe::Receiver::from_owned_fd(output)?;
         let mut line = [0; 64];
         let length =
             tokio::time::timeout(PATIENCE, output.read(&mut line)).await.with_context(|| {
                 format!("{}: the daemon was not ready in {PATIENCE:?}", self.name)
             })??;
         ensure!(length > 0, "{}: the daemon ended before it listened", self.name);
+        self.daemon.stdout = None;
         Ok(())
     }
 
@@ -184,11 +183,22 @@ impl Server {
     }
 
     /// Removes every container, running or not.
+    ///
+    /// Looks again afterwards: an interrupted demo may have asked for one that
+    /// appears only now.
     pub(super) async fn remove_containers(&self) -> anyhow::Result<()> {
-        for container in self.containers().await? {
-            self.client.delete(&format!("/containers/{}?force=1&v=1", container.id)).await?;
+        let mut failure = None;
+        for _ in 0..REMOVALS_MAX {
+            let containers = self.containers().await?;
+            if containers.is_empty() {
+                return Ok(());
+            }
+            for container in containers {
+                let path = format!("/containers/{}?force=1&v=1", container.id);
+                failure = self.client.delete(&path).await.err().or(failure);
+            }
         }
-        Ok(())
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn containers(&self) -> anyhow::Result<Vec<ContainerSummary>> {
@@ -230,6 +240,8 @@ impl Server {
         std::fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default()
     }
 }
+
+const REMOVALS_MAX: usize = 3;
 
 /// Enough for the site many times over, and seen from inside.
 const SITE_MEMORY_BYTES: i64 = 64 << 20;

@@ -46,9 +46,11 @@ impl Stage {
 
     /// Starts one more engine; its number.
     pub(super) async fn start_server(&mut self, name: &'static str) -> anyhow::Result<usize> {
-        let server = Server::start(name, &self.directory).await?;
-        self.servers.push(server);
-        Ok(self.servers.len() - 1)
+        // Noted before it is waited for, so that an interruption ends it.
+        self.servers.push(Server::spawn(name, &self.directory)?);
+        let number = self.servers.len() - 1;
+        self.servers[number].wait_until_ready().await?;
+        Ok(number)
     }
 
     /// The engine with this number.
@@ -68,6 +70,10 @@ impl Stage {
         let mut failures = Vec::new();
         for server in &mut self.servers {
             witness.note_process(server.pid());
+            if let Err(error) = server.wait_until_ready().await {
+                failures.push(error);
+                continue;
+            }
             match server.footprint().await {
                 Ok((pids, bridge)) => witness.note(&pids, bridge.as_deref(), &self.before),
                 Err(error) => {
@@ -86,10 +92,10 @@ impl Stage {
         }
         failures.extend(std::fs::remove_dir_all(&self.directory).err().map(Into::into));
         let left = wait_until_clean(&witness).await?;
-        self.report.done(&started, "engines ended, host as before", None);
         if !left.is_empty() {
             bail!("left on the host:\n  {}", left.join("\n  "));
         }
+        self.report.done(&started, "engines ended, host as before", None);
         println!("\nlooked for {witness}: nothing is left");
         match failures.into_iter().next() {
             Some(failure) => Err(failure.context("the demo did not end cleanly")),
