@@ -93,7 +93,18 @@ impl Messages {
             RouteTarget::Link => RT_SCOPE_LINK,
         };
         let head = [
-            AF_INET, route.prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0,
+            AF_INET,
+            route.prefix,
+            0,
+            0,
+            RT_TABLE_MAIN,
+            RTPROT_BOOT,
+            scope,
+            RTN_UNICAST,
+            0,
+            0,
+            0,
+            0,
         ];
         self.message((RTM_NEWROUTE, CREATE | EXCL), ("add route by", name), &head, |m| {
             if route.prefix > 0 {
@@ -138,11 +149,9 @@ impl NetlinkSocket {
         let mut request = Messages::new();
         request.message((kind, DUMP), ("list", what), head, |_| {});
         let entries = RefCell::new(Vec::new());
-        self.dump(
-            &mut request,
-            &mut || entries.borrow_mut().clear(),
-            &mut |reply| entries.borrow_mut().extend(decode(&reply)),
-        )?;
+        self.dump(&mut request, &mut || entries.borrow_mut().clear(), &mut |reply| {
+            entries.borrow_mut().extend(decode(&reply))
+        })?;
         Ok(entries.into_inner())
     }
 }

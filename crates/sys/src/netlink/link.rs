@@ -194,6 +194,12 @@ impl Messages {
         });
     }
 
+    /// Sets a link's MTU in bytes. `name` is for errors.
+    pub fn set_mtu(&mut self, name: &str, index: u32, mtu: u32) {
+        let head = info(0, index, 0);
+        self.message((RTM_NEWLINK, 0), ("set MTU of", name), &head, |m| m.u32(IFLA_MTU, mtu));
+    }
+
     /// Removes a link by its name. This waits 8 to 30 ms for RCU.
     pub fn delete_link(&mut self, name: &str) {
         self.message((RTM_DELLINK, 0), ("delete link", name), &info(0, 0, 0), |m| {
@@ -221,11 +227,9 @@ impl NetlinkSocket {
             m.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         });
         let links = std::cell::RefCell::new(Vec::new());
-        self.dump(
-            &mut request,
-            &mut || links.borrow_mut().clear(),
-            &mut |reply| links.borrow_mut().extend(link_of(&reply)),
-        )?;
+        self.dump(&mut request, &mut || links.borrow_mut().clear(), &mut |reply| {
+            links.borrow_mut().extend(link_of(&reply))
+        })?;
         Ok(links.into_inner())
     }
 
@@ -237,6 +241,15 @@ impl NetlinkSocket {
         let mut found = None;
         self.get_link(name, RTEXT_FILTER_SKIP_STATS, &mut |reply| found = link_of(reply))?;
         found.ok_or_else(|| crate::Error::new("look up link", name, rustix::io::Errno::NODEV))
+    }
+
+    /// The index of the link of this name, the quick way (netdevice(7)).
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none.
+    pub fn index_of(&self, name: &str) -> Result<u32> {
+        rustix::net::netdevice::name_to_index(self, name)
+            .map_err(|errno| crate::Error::new("look up link", name, errno))
     }
 
     /// The counters of the link of this name.
@@ -322,4 +335,3 @@ fn stats_of(bytes: &[u8]) -> LinkStats {
         tx_dropped: counter(7),
     }
 }
-

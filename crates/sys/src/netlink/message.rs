@@ -293,7 +293,8 @@ mod tests {
 
     #[test]
     fn a_reply_that_lies_about_its_length_ends_the_reading() {
-        for bytes in [&[3, 0, 0, 0, 0, 0, 0, 0][..], &[255, 255, 255, 255], &[1], &[16, 0, 0, 0, 1]] {
+        for bytes in [&[3, 0, 0, 0, 0, 0, 0, 0][..], &[255, 255, 255, 255], &[1], &[16, 0, 0, 0, 1]]
+        {
             assert_eq!(Replies(bytes).count(), 0, "{bytes:?}");
             assert!(Attributes(bytes).count() <= 1, "{bytes:?}");
         }

@@ -10,6 +10,7 @@
 //! (`crate::nftables`).
 
 mod address;
+mod conntrack;
 mod link;
 pub mod message;
 mod within;

@@ -146,10 +146,13 @@ impl Batch {
                 m.be32(HOOK_PRIORITY, chain.priority as u32);
             });
             m.be32(CHAIN_POLICY, 1);
-            m.string(CHAIN_TYPE, match chain.kind {
-                ChainKind::Filter => "filter",
-                ChainKind::Nat => "nat",
-            });
+            m.string(
+                CHAIN_TYPE,
+                match chain.kind {
+                    ChainKind::Filter => "filter",
+                    ChainKind::Nat => "nat",
+                },
+            );
         });
     }
 

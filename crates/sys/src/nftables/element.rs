@@ -62,7 +62,8 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
 }
 
 fn write_one(messages: &mut Messages, element: &Element) {
-    let value = |m: &mut Messages, kind, bytes: &[u8]| m.nested(kind, |m| m.bytes(DATA_VALUE, bytes));
+    let value =
+        |m: &mut Messages, kind, bytes: &[u8]| m.nested(kind, |m| m.bytes(DATA_VALUE, bytes));
     value(messages, ELEM_KEY, &element.key);
     if let Some(end) = &element.key_end {
         value(messages, ELEM_KEY_END, end);

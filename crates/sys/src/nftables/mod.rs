@@ -15,8 +15,8 @@ use std::cell::RefCell;
 
 use rustix::io::Errno;
 
-use crate::netlink::message::{DUMP, Messages, Reply};
 use crate::netlink::NetlinkSocket;
+use crate::netlink::message::{DUMP, Messages, Reply};
 use crate::{Error, Result};
 
 pub use batch::{BaseChain, Batch, ChainKind, Field, Hook, Set};
@@ -174,11 +174,9 @@ impl Nftables {
         decode: &dyn Fn(&Reply<'_>) -> Vec<T>,
     ) -> Result<Vec<T>> {
         let entries = RefCell::new(Vec::new());
-        self.socket.dump(
-            request,
-            &mut || entries.borrow_mut().clear(),
-            &mut |reply| entries.borrow_mut().extend(decode(&reply)),
-        )?;
+        self.socket.dump(request, &mut || entries.borrow_mut().clear(), &mut |reply| {
+            entries.borrow_mut().extend(decode(&reply))
+        })?;
         Ok(entries.into_inner())
     }
 }
@@ -193,8 +191,8 @@ impl Watch {
         Ok(Self { socket: NetlinkSocket::watch_netfilter(GROUP_NFTABLES)? })
     }
 
-    /// Reads all notifications that are there: whether `table` was deleted, or
-    /// notifications were lost so that it may have been.
+    /// Reads all notifications that are there: whether `table` was deleted and
+    /// not made again, or notifications were lost so that it may have been.
     ///
     /// # Errors
     /// As recv(2).
@@ -204,7 +202,11 @@ impl Watch {
             let more = self.socket.notifications(&mut |reply| {
                 let name = reply.attributes(HEAD).find(TABLE_NAME).and_then(|a| a.text());
                 let of_family = reply.body.first() == Some(&(family as u8));
-                deleted |= reply.kind == DELTABLE && of_family && name == Some(table);
+                match reply.kind {
+                    DELTABLE if of_family && name == Some(table) => deleted = true,
+                    NEWTABLE if of_family && name == Some(table) => deleted = false,
+                    _ => {}
+                }
             });
             match more {
                 Ok(true) => {}
