@@ -16,8 +16,8 @@ const LISTED: &str = "docs/dependencies.md";
 
 pub(crate) fn whitespace(file: &SourceFile) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if file.path.components().any(|part| part.as_os_str() == "fixtures") {
-        return problems; // A fixture is somebody else's bytes.
+    if is_data(file) {
+        return problems;
     }
     for (at, line) in file.text.lines().enumerate() {
         if line.ends_with([' ', '\t', '\r']) {
@@ -34,17 +34,30 @@ pub(crate) fn whitespace(file: &SourceFile) -> Vec<Problem> {
     problems
 }
 
+/// Fixtures and JSON tables are somebody else's bytes.
+fn is_data(file: &SourceFile) -> bool {
+    file.path.components().any(|part| part.as_os_str() == "fixtures")
+        || file.path.extension().is_some_and(|extension| extension == "json")
+}
+
 pub(crate) fn workplace_paths(file: &SourceFile) -> Vec<Problem> {
     let lines = file.text.lines().enumerate();
     lines
         .filter_map(|(at, line)| {
-            let found = WORKPLACE.iter().find(|path| line.contains(**path))?;
-            let message = format!(
-                "{found} is somebody's own directory: use a path of the project or a temporary one"
-            );
+            let found = WORKPLACE.iter().find(|path| begins_a_path(line, path))?;
+            let message =
+                format!("{found} is somebody's own: use a path of the project or a temporary one");
             Some(Problem::new(&file.path, at + 1, message))
         })
         .collect()
+}
+
+/// Whether `path` stands in `line` where an absolute path would begin.
+fn begins_a_path(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        before.is_none_or(|before| before.is_whitespace() || "\"'`(=:,".contains(before))
+    })
 }
 
 /// Each crate of `[workspace.dependencies]` has a row that says its job and
