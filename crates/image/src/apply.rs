@@ -50,6 +50,9 @@ pub struct Applied {
 pub struct UnpackOptions {
     /// Owner of everything unpacked, instead of the archive's.
     pub owner: Option<(u32, u32)>,
+    /// Added to every owner: the first host id of a running container's user namespace,
+    /// when `root` is that container's own root.
+    pub id_offset: u32,
     /// Refuse to put a directory in the place of another kind of file, or the reverse.
     pub keep_kind: bool,
 }
@@ -133,6 +136,11 @@ impl Unpacker<'_> {
             return Err(escape(&entry.path));
         };
         let parent = path.parent().unwrap_or(Path::new(""));
+        if self.layer
+            && let Some(answer) = below_whiteout(parent, entry)
+        {
+            return answer;
+        }
         let dir = self.parent(parent).map_err(|errno| failed("openat2", parent, errno))?;
         let place = Place { dir: dir.as_fd(), name, path: &path };
         if self.layer && name.as_bytes().starts_with(WHITEOUT) {
@@ -328,14 +336,18 @@ impl Unpacker<'_> {
     }
 
     fn owner(&self, entry: &Entry) -> (Uid, Gid) {
-        let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
-        (Uid::from_raw(uid), Gid::from_raw(gid))
+        self.shifted(self.options.owner.unwrap_or((entry.uid, entry.gid)))
     }
 
-    /// Latest first, so that a parent comes after what was put into it; a directory
+    fn shifted(&self, (uid, gid): (u32, u32)) -> (Uid, Gid) {
+        let offset = self.options.id_offset;
+        (Uid::from_raw(uid.wrapping_add(offset)), Gid::from_raw(gid.wrapping_add(offset)))
+    }
+
+    /// In the archive's order, so that of two entries for one directory the later wins; one
     /// that was replaced meanwhile is not followed.
     fn restore_dir_times(&mut self) -> Result<()> {
-        for (path, mtime) in self.state.dir_times.iter().rev() {
+        for (path, mtime) in &self.state.dir_times {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let fd = match self.root.open_in(path, flags, Mode::empty()) {
                 Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -420,15 +432,22 @@ impl Unpacker<'_> {
     fn missing_dir(&self, place: &Place<'_>, opaque: bool) -> std::result::Result<OwnedFd, Errno> {
         rustix::fs::mkdirat(place.dir, place.name, Mode::RWXU)?;
         let fd = open_dir(place)?;
-        if let Some((uid, gid)) = self.options.owner {
-            rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        }
+        let (uid, gid) = self.shifted(self.options.owner.unwrap_or_default());
+        rustix::fs::fchown(&fd, Some(uid), Some(gid))?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
         if opaque {
             set_opaque(&fd)?;
         }
         Ok(fd)
     }
+}
+
+/// A whiteout has nothing below it; what aufs left below its own names is skipped.
+fn below_whiteout(parent: &Path, entry: &Entry) -> Option<Result<()>> {
+    let mut parts = parent.iter().map(OsStr::as_bytes);
+    let part = parts.find(|part| part.starts_with(WHITEOUT))?;
+    let relic = part.starts_with(WHITEOUT_META) && part != WHITEOUT_OPAQUE;
+    Some(if relic { Ok(()) } else { Err(Error::Whiteout { path: shown(&entry.path) }) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

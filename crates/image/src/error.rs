@@ -45,7 +45,7 @@ pub enum Error {
         path: String,
     },
     /// A whiteout that names nothing.
-    #[error("archive refused: {path:?} is not a valid whiteout")]
+    #[error("{path:?} is not a valid whiteout")]
     Whiteout {
         /// As in the archive.
         path: String,

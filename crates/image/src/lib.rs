@@ -9,8 +9,10 @@
 //! where images are kept, and what a daemon answers.
 
 mod apply;
+pub mod archive;
 mod changes;
 mod compress;
+mod copy;
 mod error;
 mod limits;
 mod pack;
@@ -21,6 +23,7 @@ mod tree;
 pub use apply::{Applied, UnpackOptions, apply, unpack_into};
 pub use changes::{ChangeKind, changes};
 pub use compress::{Compression, compress, decompress};
+pub use copy::{Image, Layer, OnProgress, Sink, Source, copy};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use pack::{diff, pack, pack_as};

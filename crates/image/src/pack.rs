@@ -96,6 +96,10 @@ impl<W: Write> Packer<W> {
         if self.layer && is_whiteout(&visit.stat) {
             return self.writer.bare(&beside(&name, &[WHITEOUT, visit.name.as_bytes()].concat()));
         }
+        if self.layer && visit.name.as_bytes().starts_with(WHITEOUT) {
+            // As a layer's name it would delete something.
+            return Err(Error::Whiteout { path: visit.path.display().to_string() });
+        }
         let Some(kind) = kind_of(&visit.stat) else { return Ok(()) };
         let mut entry = entry_of(name, kind, &visit.stat);
         if kind != Kind::Dir && visit.stat.st_nlink > 1 && self.is_linked(&mut entry, &visit.stat) {
