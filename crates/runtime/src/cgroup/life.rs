@@ -4,8 +4,6 @@
 //! nothing forks while it is frozen, and what is thawed finds its SIGKILL first.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::Duration;
 
 use capsa_sys::Error as SysError;
 use rustix::io::Errno;
@@ -17,8 +15,8 @@ use super::hierarchy::Controller;
 use crate::Result;
 
 /// Pauses between tries double from the first to the last; together about two seconds.
-const FIRST_PAUSE: Duration = Duration::from_micros(50);
-const LAST_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_PAUSE_NS: i64 = 50_000;
+const LAST_PAUSE_NS: i64 = 50_000_000;
 const TRIES: u32 = 50;
 
 impl Cgroup {
@@ -82,7 +80,7 @@ impl Cgroup {
                 Err(_) => {}
             }
         }
-        let mut pause = FIRST_PAUSE;
+        let mut pause = Pause::default();
         for round in 0..TRIES {
             let pids = self.pids()?;
             if pids.is_empty() {
@@ -95,8 +93,7 @@ impl Cgroup {
             if hold || self.is_frozen() {
                 self.freeze(false)?;
             }
-            sleep(pause);
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause.wait();
         }
         Ok(())
     }
@@ -119,6 +116,24 @@ impl Cgroup {
             // ESRCH: it ended by itself.
             let _ = kill_process(pid, signal);
         }
+    }
+}
+
+/// v1 tells nobody when a cgroup is frozen or has become empty: it has to be asked again.
+struct Pause(i64);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE_NS)
+    }
+}
+
+impl Pause {
+    fn wait(&mut self) {
+        let time = rustix::time::Timespec { tv_sec: 0, tv_nsec: self.0 };
+        // Cut short by a signal, it only asks earlier.
+        let _ = rustix::thread::nanosleep(&time);
+        self.0 = (self.0 * 2).min(LAST_PAUSE_NS);
     }
 }
 
@@ -147,19 +162,18 @@ fn freeze_v1(dir: &Dir, frozen: bool) -> Result<()> {
 }
 
 fn wait_for(what: &'static str, dir: &Dir, mut done: impl FnMut() -> bool) -> Result<()> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = Pause::default();
     for _ in 0..TRIES {
         if done() {
             return Ok(());
         }
-        sleep(pause);
-        pause = (pause * 2).min(LAST_PAUSE);
+        pause.wait();
     }
     Err(SysError::new(what, dir.path.display(), Errno::TIMEDOUT).into())
 }
 
 fn remove_tree(path: &Path) -> Result<()> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = Pause::default();
     for _ in 0..TRIES {
         match rustix::fs::rmdir(path) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -168,8 +182,7 @@ fn remove_tree(path: &Path) -> Result<()> {
         }
         let below = children(path);
         if below.is_empty() {
-            sleep(pause);
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause.wait();
         }
         below.iter().try_for_each(|child| remove_tree(child))?;
     }
