@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result, Stage};
 use crate::init::sync::{self, Report};
-use crate::init::{IGNORED_BY_US, Program, identity};
+use crate::init::{Filter, IGNORED_BY_US, Program, identity};
 use crate::launch;
 use crate::namespaces::Namespaces;
 
@@ -41,7 +41,7 @@ pub(crate) struct Exec<'a> {
     /// Program and identity.
     pub(crate) process: &'a Process,
     /// A compiled filter.
-    pub(crate) filter: Option<&'a [u8]>,
+    pub(crate) filter: Option<&'a Filter>,
     /// Descriptors 0 to 2.
     pub(crate) stdio: launch::Stdio<'a>,
 }

@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use capsa_oci::runtime::{Linux, NamespaceKind, Process, RuntimeSpec, User};
+use capsa_oci::runtime::{Linux, NamespaceKind, Process, RuntimeSpec, State, User};
 use capsa_sys::channel::Channel;
 use capsa_sys::namespace;
 use capsa_sys::process::{self, Child, Clone, Forked};
@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::error::{Error, Result, Stage};
 use crate::init::sync::{self, Join, Report};
-use crate::init::{self, Gate, Plan};
+use crate::init::{self, Filter, Gate, Plan};
 use crate::namespaces::{IdMaps, Namespaces, flag};
 use crate::protocol::RootfsPlan;
 use crate::rootfs::{self, Mapping};
@@ -44,7 +44,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) rootfs: &'a RootfsPlan,
     /// A directory of ours for short-lived files.
     pub(crate) dir: &'a Path,
-    /// The compiled filter of the spec.
+    /// A compiled filter instead of the one of the spec.
     pub(crate) filter: Option<&'a [u8]>,
     /// Our own reaper as process 1.
     pub(crate) reaper: bool,
@@ -54,6 +54,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup_path: &'a str,
     /// The hierarchies of this machine.
     pub(crate) hierarchies: &'a Hierarchies,
+    /// For the hooks that init runs; without it there are none.
+    pub(crate) state: Option<&'a State>,
 }
 
 /// A container whose namespaces exist.
@@ -90,9 +92,7 @@ impl Launch<'_> {
     pub(crate) fn clone(&self, gate: Gate) -> Result<Born> {
         let (linux, process) = parts(self.spec)?;
         let namespaces = Namespaces::of(linux)?;
-        if self.filter.is_none() && linux.seccomp.is_some() {
-            return Err(Error::invalid("linux.seccomp", "a compiled filter has to come with it"));
-        }
+        let filter = Filter::of(self.filter, linux.seccomp.as_ref())?;
         // On v2 a process is born into its cgroup; on v1 it joins later by itself, and
         // the cgroup is made while others already work with the namespaces.
         let cgroup = match self.hierarchies.is_pure_v2() {
@@ -104,10 +104,11 @@ impl Launch<'_> {
             spec: self.spec,
             process,
             namespaces: &namespaces,
-            filter: self.filter,
+            filter: filter.as_ref(),
             reaper: self.reaper,
             stdio: self.stdio,
             gate,
+            state: self.state,
         };
         let made = first_process(&plan, linux, cgroup.as_ref(), channel, parent);
         let (child, parent) = match made {
@@ -124,9 +125,13 @@ impl Launch<'_> {
         Cgroup::create_in(self.hierarchies, self.cgroup_path, linux.resources.as_ref())
     }
 
-    /// Gives the container its cgroup, ids, root and mounts. After an error nothing of it
-    /// is left.
-    pub(crate) fn furnish(&self, born: Born) -> Result<Furnished> {
+    /// Gives the container its cgroup, ids, root and mounts; `joined` is called with its
+    /// pid between ids and root. After an error nothing of it is left.
+    pub(crate) fn furnish(
+        &self,
+        born: Born,
+        joined: &mut dyn FnMut(u32) -> Result<()>,
+    ) -> Result<Furnished> {
         let Born { child, namespaces, sync, ids, cgroup } = born;
         let (linux, process) = parts(self.spec)?;
         let cgroup = match cgroup.map_or_else(|| self.make_cgroup(linux), Ok) {
@@ -137,7 +142,7 @@ impl Launch<'_> {
             }
         };
         let site = Site { child: &child, namespaces: &namespaces, sync: &sync, cgroup: &cgroup };
-        match self.furnish_at(&site, &ids, process) {
+        match self.furnish_at(&site, &ids, process, joined) {
             Ok((leftovers, nodes)) => {
                 Ok(Furnished { child, namespaces, sync, cgroup, leftovers, nodes })
             }
@@ -154,6 +159,7 @@ impl Launch<'_> {
         site: &Site<'_>,
         ids: &IdMaps,
         process: &Process,
+        joined: &mut dyn FnMut(u32) -> Result<()>,
     ) -> Result<(Vec<OwnedFd>, furniture::Nodes)> {
         let pid = site.child.pid;
         if site.namespaces.made.0.contains(Clone::NEWUSER) {
@@ -162,6 +168,7 @@ impl Launch<'_> {
         let tasks = site.cgroup.join_fds()?;
         let tasks: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
         site.sync.send_join(&Join::of(site.cgroup), &tasks)?;
+        joined(pid)?;
         let foreign = site.namespaces.joins(NamespaceKind::User);
         let read;
         let ids = if foreign {

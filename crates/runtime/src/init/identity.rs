@@ -19,11 +19,12 @@ use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 use rustix::thread::{Gid, Uid};
 
+use super::Filter;
 use crate::error::{Error, Result, Stage};
 use crate::protocol::Failure;
 
 /// Becomes the user of `process` in its working directory, for good.
-pub(crate) fn assume(process: &Process, filter: Option<&[u8]>) -> Result<()> {
+pub(crate) fn assume(process: &Process, filter: Option<&Filter>) -> Result<()> {
     process::new_session_keyring();
     let directory = working_directory(&process.cwd)?;
     if process.no_new_privileges {
@@ -96,9 +97,9 @@ pub(crate) fn confine(apparmor: Option<(OwnedFd, String)>) -> Result<()> {
     written.map_err(|e| capsa_sys::Error::from_io("write", text, &e)).stage("apparmor")
 }
 
-fn load(filter: Option<&[u8]>) -> Result<()> {
+fn load(filter: Option<&Filter>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
-    seccomp::load(filter, seccomp::Flags::default()).stage("seccomp").map(drop)
+    seccomp::load(&filter.program, filter.flags).stage("seccomp").map(drop)
 }
 
 fn set_user(user: &User) -> capsa_sys::Result<()> {

@@ -21,17 +21,21 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use capsa_oci::runtime::{NamespaceKind, Process, RuntimeSpec};
+use capsa_oci::runtime::{
+    Hook, Hooks, NamespaceKind, Process, RuntimeSpec, Seccomp, State,
+};
 use capsa_sys::mount::{self, Change, Propagation};
 use capsa_sys::process::{self, Clone};
 use capsa_sys::pty::{self, Pty};
 use capsa_sys::root::RootDir;
+use capsa_sys::seccomp::Flags;
 use capsa_sys::{namespace, signal};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result, Stage};
 use crate::namespaces::Namespaces;
 use crate::protocol::Failure;
+use crate::{hooks, seccomp};
 pub(crate) use devices::{kind_of, own};
 pub(crate) use program::Program;
 use sync::{Join, Report};
@@ -42,12 +46,36 @@ pub(crate) struct Plan<'a> {
     pub(crate) spec: &'a RuntimeSpec,
     pub(crate) process: &'a Process,
     pub(crate) namespaces: &'a Namespaces,
-    /// A compiled system call filter.
-    pub(crate) filter: Option<&'a [u8]>,
+    pub(crate) filter: Option<&'a Filter>,
     /// Stay as process 1 and run the program as a child.
     pub(crate) reaper: bool,
     pub(crate) stdio: Stdio<'a>,
     pub(crate) gate: Gate,
+    /// For the hooks of the spec that run in here; without it none run.
+    pub(crate) state: Option<&'a State>,
+}
+
+/// A compiled system call filter and how to load it.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    program: Vec<u8>,
+    flags: Flags,
+}
+
+impl Filter {
+    /// The compiled `program` if there is one, else the profile of the spec.
+    pub(crate) fn of(program: Option<&[u8]>, profile: Option<&Seccomp>) -> Result<Option<Self>> {
+        let flags = profile.map(seccomp::flags).transpose()?.unwrap_or_default();
+        if flags.new_listener {
+            return Err(Error::invalid("linux.seccomp.listenerPath", "not supported"));
+        }
+        let program = match (program, profile) {
+            (Some(program), _) => program.to_vec(),
+            (None, Some(profile)) => seccomp::compile(profile)?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self { program, flags }))
+    }
 }
 
 /// What becomes descriptors 0 to 2.
@@ -93,12 +121,38 @@ fn launch(plan: &Plan<'_>, program: &Program, channel: sync::Init) -> Option<Fai
     };
     // The other side is gone: nobody is left to tell.
     opened.ok()?;
+    if let Err(error) = run_hooks(plan, |hooks| &hooks.start_container, "running") {
+        return Some(complain(plan, &channel, error.into_failure("hooks")));
+    }
     if plan.reaper {
         return reaper::run(program, channel);
     }
-    let failure = program.exec();
+    Some(complain(plan, &channel, program.exec()))
+}
+
+/// Tells the parent; or, when another process has started the container, whoever reads
+/// its stderr.
+fn complain(plan: &Plan<'_>, channel: &sync::Init, failure: Failure) -> Failure {
+    if let Gate::Fifo(_) = plan.gate {
+        let _ = rustix::io::write(rustix::stdio::stderr(), format!("{failure}\n").as_bytes());
+    }
     let _ = channel.send(&Report::Failed(failure.clone()), &[]);
-    Some(failure)
+    failure
+}
+
+fn run_hooks(
+    plan: &Plan<'_>,
+    which: fn(&Hooks) -> &Vec<Hook>,
+    status: &str,
+) -> Result<()> {
+    let (Some(all), Some(state)) = (&plan.spec.hooks, plan.state) else { return Ok(()) };
+    let state = State {
+        status: status.to_owned(),
+        // As the container's own pid namespace knows it.
+        pid: Some(std::process::id()),
+        ..state.clone()
+    };
+    hooks::run(which(all), &state)
 }
 
 fn wait_fifo(fifo: &OwnedFd) -> Result<()> {
@@ -121,6 +175,7 @@ fn prepare(plan: &Plan<'_>, channel: &sync::Init) -> Result<Program> {
     let terminal = furnish(plan, &root, mounts)?;
     let sysctl = guard::Sysctl::open(plan)?;
     let apparmor = identity::apparmor_file(plan.process)?;
+    run_hooks(plan, |hooks| &hooks.create_container, "creating")?;
     guard::protect(plan, &root)?;
     mount::enter_root(root.as_fd()).stage("rootfs")?;
     set_root_propagation(plan)?;

@@ -86,11 +86,12 @@ fn make(
         stdio: ends.stdio(),
         cgroup_path: linux.and_then(|linux| linux.cgroups_path.as_deref()).unwrap_or(&default),
         hierarchies,
+        state: None,
     };
     let born = launch.clone(Gate::Channel)?;
     // A daemon that is gone by now is noticed at the first turn.
     let _ = protocol::try_send(control, &Event::Created { pid: born.child.pid });
-    Ok((launch.furnish(born)?, streams))
+    Ok((launch.furnish(born, &mut |_| Ok(()))?, streams))
 }
 
 /// How far the container is.

@@ -10,6 +10,7 @@ use super::pipes;
 use super::streams::{Source, Streams};
 use crate::error::{Error, Result};
 use crate::exec::{self, Exec, Target};
+use crate::init::Filter;
 use crate::init::sync::{self, Report};
 use crate::launch::Stdio;
 use crate::protocol::{AttachRequest, Event, ExecRequest, Failure};
@@ -234,8 +235,9 @@ fn start(
     request: &ExecRequest,
     stdio: Stdio<'_>,
 ) -> Result<(Child, sync::Parent)> {
-    let filter = request.seccomp.as_deref();
-    exec::start(target, Exec { process: &request.process, filter, stdio })
+    let filter = Filter::of(request.seccomp.as_deref(), None)?;
+    let exec = Exec { process: &request.process, filter: filter.as_ref(), stdio };
+    exec::start(target, exec)
 }
 
 fn all_streams(detach_keys: Vec<u8>) -> AttachRequest {

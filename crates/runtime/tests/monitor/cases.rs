@@ -7,10 +7,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use capsa_oci::runtime::{Device, Mount, Namespace, NamespaceKind, Rlimit};
+use capsa_oci::runtime::{Device, Hook, Hooks, Mount, Namespace, NamespaceKind, Rlimit};
 use capsa_runtime::protocol::{Event, ExitRecord, Request, RootfsPlan};
 use capsa_sys::channel::Channel;
 
+use crate::verbs::Bundle;
 use crate::world::{FIRST_ID, World, exec_request, read_all, read_until, unframe, write};
 
 /// Name and body of each.
@@ -41,6 +42,10 @@ pub const ALL: &[(&str, fn())] = &[
     ("the_user_is_who_was_asked_for", the_user_is_who_was_asked_for),
     ("another_containers_network_can_be_joined", another_containers_network_can_be_joined),
     ("init_reaps_and_forwards", init_reaps_and_forwards),
+    ("without_a_monitor_one_makes_and_another_starts", without_a_monitor),
+    ("without_a_monitor_failures_are_told", without_a_monitor_failures_are_told),
+    ("hooks_run_where_they_should", hooks_run_where_they_should),
+    ("a_filter_holds", a_filter_holds),
     ("a_monitor_is_small", a_monitor_is_small),
     ("our_executable_cannot_be_written", our_executable_cannot_be_written),
 ];
@@ -527,6 +532,68 @@ fn init_reaps_and_forwards() {
     fs::set_permissions(world.dir.join("layers/base/etc/plain"), fs::Permissions::from_mode(0o755))
         .unwrap();
     assert_eq!(world.run_to_failure().code, 126);
+}
+
+fn without_a_monitor() {
+    let world = World::new("echo to our own stream; id -u; cat");
+    let mut bundle = Bundle::create(&world);
+    let status = fs::read_to_string(format!("/proc/{}/status", bundle.pid)).unwrap();
+    assert!(status.contains("Name:\tmonitor") || status.contains("Name:\tcapsa"), "{status}");
+    capsa_runtime::bundle::start(&bundle.fifo).unwrap();
+    let again = capsa_runtime::bundle::start(&bundle.fifo).unwrap_err();
+    assert!(again.to_string().contains("started already"), "{again}");
+    bundle.read_until("0\n");
+    assert_eq!(bundle.verb("exec"), "inside\n");
+    assert_eq!(bundle.end(), 0);
+    assert_eq!(world.cgroups().len(), world.cgroup().directories().count());
+    world.cgroup().remove().unwrap();
+}
+
+fn without_a_monitor_failures_are_told() {
+    let mut world = World::new("");
+    world.process().args = vec!["absent".into()];
+    let said = Bundle::fail(&world);
+    assert!(said.contains("executable file not found in $PATH"), "{said}");
+    assert!(world.cgroups().is_empty());
+}
+
+fn hooks_run_where_they_should() {
+    let mut world = World::new("cat /early /late");
+    let hook = |path: &str, script: String| Hook {
+        path: path.into(),
+        args: ["sh", "-c", &script].map(str::to_owned).to_vec(),
+        ..Hook::default()
+    };
+    let made = world.dir.join("made");
+    let hooks = Hooks {
+        create_container: vec![hook("/bin/sh", format!("cat > {}", made.display()))],
+        start_container: vec![hook("/bin/sh", "hostname > /late; echo early > /early".into())],
+        ..Hooks::default()
+    };
+    world.request.spec.hooks = Some(hooks);
+    fs::write(&made, "").unwrap();
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o666)).unwrap();
+    let mut bundle = Bundle::create(&world);
+    let state = fs::read_to_string(&made).unwrap();
+    assert!(state.contains(&format!("\"id\":\"{}\"", world.request.id)), "{state}");
+    capsa_runtime::bundle::start(&bundle.fifo).unwrap();
+    assert_eq!(bundle.read_until("inside\n"), "early\ninside\n");
+    assert_eq!(bundle.end(), 0);
+    world.cgroup().remove().unwrap();
+}
+
+fn a_filter_holds() {
+    let deny = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 98}]});
+    for no_new_privileges in [false, true] {
+        let mut world = World::new("mkdir /x; grep Seccomp: /proc/self/status");
+        world.process().no_new_privileges = no_new_privileges;
+        world.request.spec.linux.as_mut().unwrap().seccomp =
+            Some(serde_json::from_value(deny.clone()).unwrap());
+        let (out, err, _) = world.run();
+        assert_eq!(out, "Seccomp:\t2\n");
+        assert!(err.contains("Address already in use"), "{err}");
+    }
 }
 
 fn a_monitor_is_small() {

@@ -1,10 +1,12 @@
 //! Containers through a real monitor on a real kernel.
 //!
 //! No test harness of threads: the monitor is this same executable, started again with
-//! the argument `monitor`, as the product's binary starts itself. Needs root and the
+//! the argument `monitor`, as the product's binary starts itself; likewise for verbs that
+//! make a container without a monitor. Needs root and the
 //! package busybox-static.
 
 mod cases;
+mod verbs;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +16,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).map(String::as_str) == Some("monitor") {
         return ExitCode::from(u8::try_from(capsa_runtime::monitor::run()).unwrap_or(1));
+    }
+    if args.get(1).map(String::as_str) == Some("verb") {
+        return verbs::play(&args[2], args[3].as_ref());
     }
     // What `cargo test` and its runners ask of a harness.
     if args.iter().any(|arg| arg == "--list") {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use capsa_oci::runtime::{Process, RuntimeSpec};
+use capsa_runtime::cgroup::Cgroup;
 use capsa_runtime::monitor::{self, Spawned};
 use capsa_runtime::protocol::{
     self, AttachRequest, CreateRequest, Event, ExecRequest, ExitRecord, Failure, LogPlan, Request,
@@ -118,7 +119,7 @@ impl World {
 
     /// Runs a container that can't be made.
     pub fn run_to_failure(&self) -> Failure {
-        let mut daemon = self.create();
+        let daemon = self.create();
         daemon.send(Request::Start, &[]);
         let failure = match daemon.next() {
             Some(Event::Failed(failure)) => failure,
@@ -139,6 +140,11 @@ impl World {
         all.push(Path::new("/sys/fs/cgroup/capsa").join(&self.request.id));
         all.retain(|path| path.exists());
         all
+    }
+
+    /// The container's cgroup; it exists.
+    pub fn cgroup(&self) -> Cgroup {
+        Cgroup::open(&format!("/capsa/{}", self.request.id)).unwrap()
     }
 
     pub fn assert_unmade(&self) {
