@@ -100,14 +100,22 @@ impl Net {
             mtu,
         };
         let options = PortOptions { hairpin: true, isolated: plan.isolated };
-        match links.execute(&mut pair(&veth, options)) {
+        let mut request = Messages::new();
+        request.add_veth(&veth);
+        request.set_port(host_name, index, options);
+        match links.execute(&mut request) {
             Ok(()) => return Ok(Some(peer_index)),
             Err(error) if !is_about_index(error.errno) => return Err(step()(error)),
             Err(_) => {}
         }
         self.peer_index_refused.store(true, Ordering::Relaxed);
         let veth = Veth { index: None, peer_index: None, ..veth };
-        links.execute(&mut pair(&veth, options)).map_err(step())?;
+        let mut request = Messages::new();
+        request.add_veth(&veth);
+        links.execute(&mut request).map_err(step())?;
+        let mut request = Messages::new();
+        request.set_port(host_name, links.index_of(host_name).map_err(step())?, options);
+        links.execute(&mut request).map_err(step())?;
         Ok(None)
     }
 }
@@ -115,13 +123,6 @@ impl Net {
 /// The name of the host's end of an endpoint.
 pub(crate) fn host_name(id: &str) -> String {
     format!("veth{}", id.chars().take(ID_CHARACTERS).collect::<String>())
-}
-
-fn pair(veth: &Veth<'_>, options: PortOptions) -> Messages {
-    let mut request = Messages::new();
-    request.add_veth(veth);
-    request.set_port(veth.name, veth.index.unwrap_or(0), options);
-    request
 }
 
 fn is_about_index(errno: Errno) -> bool {

@@ -14,6 +14,7 @@ const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ANY: u16 = 8081;
 const AT_HOST: u16 = 8082;
 const AT_LOCALHOST: u16 = 8083;
+const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(198, 51, 100, 1), 8080);
 
 #[test]
 fn published_ports_are_reached_by_those_they_are_for() {
@@ -131,8 +132,8 @@ fn containers_of_a_network_without_icc_do_not_reach_each_other() {
     }
 }
 
-/// A neighbour that sends to our MAC with 127.0.0.1 as destination: its own
-/// nf_tables rewrites the destination behind the routing decision.
+/// A neighbour that sends to our MAC with 127.0.0.1 as destination: it routes
+/// through us, and its own nf_tables rewrites the destination behind that.
 #[test]
 fn nobody_on_the_lan_reaches_a_port_published_on_127_0_0_1() {
     let world = World::new();
@@ -147,19 +148,19 @@ fn nobody_on_the_lan_reaches_a_port_published_on_127_0_0_1() {
     world.neighbour.nft("add chain ip craft out { type filter hook postrouting priority 0 ; }");
     world.neighbour.nft("add rule ip craft out udp dport 8080 ip daddr set 127.0.0.1");
 
-    let send = |port: u16, text: &str| {
+    let send = |to: (Ipv4Addr, u16), text: &str| {
         let socket = world.neighbour.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-        world.neighbour.run(|| socket.send_to(text.as_bytes(), (HOST, port)).unwrap());
+        world.neighbour.run(|| socket.send_to(text.as_bytes(), to).unwrap());
     };
-    send(8080, "crafted");
-    send(8081, "honest");
+    send(ELSEWHERE, "crafted");
+    send((HOST, 8081), "honest");
     assert_eq!(received.recv_timeout(PATIENCE).unwrap(), b"honest");
     let rules = world.host.nft("list chain ip guard0 guard");
     assert!(rules.contains("counter packets 1 "), "{rules}");
 
     // The test can fail: without the guard the crafted packet comes through.
     world.host.nft("flush chain ip guard0 guard");
-    send(8080, "crafted");
+    send(ELSEWHERE, "crafted");
     assert_eq!(received.recv_timeout(PATIENCE).unwrap(), b"crafted");
 }
 

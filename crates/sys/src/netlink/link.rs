@@ -14,6 +14,7 @@ use super::{NetlinkSocket, Result};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -170,14 +171,10 @@ impl Messages {
         });
     }
 
-    /// Sets what a bridge port may do. The port is named by `index`, or by
-    /// `name` if that is 0.
+    /// Sets what a bridge port may do. `name` is for errors.
     pub fn set_port(&mut self, name: &str, index: u32, options: PortOptions) {
         let head = info(AF_BRIDGE, index, 0);
-        self.message((RTM_NEWLINK, 0), ("set bridge port", name), &head, |m| {
-            if index == 0 {
-                m.string(IFLA_IFNAME, name);
-            }
+        self.message((RTM_SETLINK, 0), ("set bridge port", name), &head, |m| {
             m.nested(IFLA_PROTINFO, |m| {
                 m.bytes(IFLA_BRPORT_MODE, &[u8::from(options.hairpin)]);
                 m.bytes(IFLA_BRPORT_ISOLATED, &[u8::from(options.isolated)]);
