@@ -4,6 +4,7 @@
 //! wait for them.
 
 use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -79,6 +80,23 @@ pub fn take_next() -> i32 {
         }
     }
 }
+
+/// A descriptor that is readable when a blocked signal is pending; each read of
+/// [`PENDING_SIZE`] bytes takes one, its number in the first four. signalfd(2).
+pub fn descriptor() -> Result<OwnedFd> {
+    let all = full();
+    // SAFETY: `all` is a valid set of the size that the C library passes on.
+    let fd = unsafe { libc::signalfd(-1, &all, libc::SFD_CLOEXEC) };
+    if fd < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+        return Err(Error::new("signalfd", "all", errno));
+    }
+    // SAFETY: the call has made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Size of what a read of a [`descriptor`] takes.
+pub const PENDING_SIZE: usize = size_of::<libc::signalfd_siginfo>();
 
 fn set_action(number: i32, action: libc::sighandler_t) {
     // SAFETY: neither action runs code of ours; a number that cannot be changed
