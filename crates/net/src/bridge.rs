@@ -21,10 +21,11 @@ impl Net {
     /// [`Error::NotABridge`], [`Error::InterfaceName`], or the kernel's refusal.
     pub fn ensure_bridge(&self, spec: &BridgeSpec) -> Result<()> {
         check_name(&spec.name)?;
-        let forwarding_was_off = !spec.internal && sysctl::enable_forwarding()?;
+        if !spec.internal {
+            self.enable_forwarding()?;
+        }
         let wanted = BridgeRules::from(spec);
         self.change_rules(|rules| {
-            rules.forwarding_was_off |= forwarding_was_off;
             if !rules.bridges.contains(&wanted) {
                 rules.bridges.retain(|bridge| bridge.name != wanted.name);
                 rules.bridges.push(wanted);
@@ -74,6 +75,13 @@ impl Net {
         let addresses = addresses.iter().map(|address| (address.address, address.prefix));
         let known = routes.chain(addresses).filter(|&(_, prefix)| prefix > 0);
         Ok(known.filter_map(|(address, prefix)| Ipv4Net::new(address, prefix).ok()).collect())
+    }
+
+    pub(crate) fn enable_forwarding(&self) -> Result<()> {
+        if sysctl::enable_forwarding()? {
+            self.forwarding_was_off.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(crate) fn ensure_bridge_link(&self, spec: &BridgeSpec) -> Result<()> {

@@ -62,6 +62,8 @@ pub struct Net {
     group: u32,
     next_index: AtomicU32,
     peer_index_refused: AtomicBool,
+    /// Also kept in the table; here in case that is flushed.
+    forwarding_was_off: AtomicBool,
     links: Mutex<NetlinkSocket>,
     rules: Mutex<Nftables>,
 }
@@ -78,6 +80,7 @@ impl Net {
             group: GROUP_MARK | mark,
             next_index: AtomicU32::new((mark & 0x3ff | 0x400) << INDEX_REGION_BITS),
             peer_index_refused: AtomicBool::new(false),
+            forwarding_was_off: AtomicBool::new(false),
             links: Mutex::new(NetlinkSocket::open().map_err(Error::kernel("open rtnetlink"))?),
             rules: Mutex::new(Nftables::open().map_err(Error::kernel("open nf_tables"))?),
             table: config.table,

@@ -1,5 +1,7 @@
 //! Published ports: elements of the table's two maps.
 
+use std::sync::atomic::Ordering;
+
 use rustix::io::Errno;
 
 use capsa_sys::netlink::NetlinkSocket;
@@ -61,6 +63,9 @@ impl Net {
         let mut nftables = self.rules();
         let mut ruleset = load(&mut nftables, &self.table)?;
         change(&mut ruleset);
+        let forwarding_was_off = &self.forwarding_was_off;
+        ruleset.forwarding_was_off |= forwarding_was_off.load(Ordering::Relaxed);
+        forwarding_was_off.store(ruleset.forwarding_was_off, Ordering::Relaxed);
         let written = nftables.commit(ruleset.replace(&self.table));
         written.map_err(Error::kernel("write packet filter rules"))
     }

@@ -55,13 +55,13 @@ impl Net {
     /// The kernel's refusal.
     pub fn reconcile(&self, wanted: &Wanted<'_>) -> Result<Repaired> {
         let mut repaired = Repaired::default();
-        let has_outside = wanted.bridges.iter().any(|bridge| !bridge.internal);
-        let forwarding_was_off = has_outside && sysctl::enable_forwarding()?;
+        if wanted.bridges.iter().any(|bridge| !bridge.internal) {
+            self.enable_forwarding()?;
+        }
         self.change_rules(|rules| {
             note_differences(&mut repaired, rules, wanted);
             rules.bridges = wanted.bridges.iter().map(BridgeRules::from).collect();
             rules.ports = wanted.ports.to_vec();
-            rules.forwarding_was_off |= forwarding_was_off;
         })?;
         for bridge in wanted.bridges {
             self.ensure_bridge_link(bridge)?;

@@ -135,7 +135,6 @@ impl Messages {
         self.message(kind, ("make bridge", bridge.name), &info(0, 0, IFF_UP), |m| {
             m.string(IFLA_IFNAME, bridge.name);
             m.bytes(IFLA_ADDRESS, &bridge.mac);
-            m.u32(IFLA_MTU, bridge.mtu);
             m.u32(IFLA_GROUP, bridge.group);
             m.nested(IFLA_LINKINFO, |m| {
                 m.string(IFLA_INFO_KIND, "bridge");
@@ -145,6 +144,8 @@ impl Messages {
         self.message((RTM_NEWLINK, 0), ("name bridge", bridge.name), &info(0, 0, 0), |m| {
             m.string(IFLA_IFNAME, bridge.name);
             m.string(IFLA_IFALIAS, bridge.alias);
+            // Given at birth it would be forgotten with the first port.
+            m.u32(IFLA_MTU, bridge.mtu);
         });
     }
 

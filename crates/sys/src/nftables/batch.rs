@@ -28,6 +28,7 @@ const SET_DATA_TYPE: u16 = 6;
 const SET_DATA_LEN: u16 = 7;
 const SET_DESC: u16 = 9;
 const SET_ID: u16 = 10;
+const SET_USERDATA: u16 = 13;
 const DESC_CONCAT: u16 = 2;
 const FIELD_LEN: u16 = 1;
 const LIST_ELEM: u16 = 1;
@@ -35,6 +36,12 @@ const LIST_ELEM: u16 = 1;
 const FLAG_INTERVAL: u32 = 4;
 const FLAG_MAP: u32 = 8;
 const FLAG_CONCAT: u32 = 0x80;
+
+/// nft's note that keys are in host order: without it `nft list` shows no names.
+const HOST_ORDER: [u8; 6] = {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
 
 /// A nested attribute holds less than 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 150;
@@ -188,6 +195,9 @@ impl Batch {
                 m.be32(SET_DATA_LEN, length_of(set.data));
             }
             m.be32(SET_ID, id);
+            if set.key == [Field::Interface] {
+                m.bytes(SET_USERDATA, &HOST_ORDER);
+            }
             if set.key.len() > 1 {
                 m.nested(SET_DESC, |m| m.nested(DESC_CONCAT, |m| fields(m, set.key)));
             }
