@@ -156,12 +156,8 @@ fn inside(plan: &EndpointPlan<'_>, link: u32) -> Messages {
     let address = Address { link, address: plan.ipv4, prefix: plan.prefix };
     batch.add_address(&plan.ifname, &address);
     if let Some(gateway) = plan.gateway {
-        let route = Route {
-            destination: Ipv4Addr::UNSPECIFIED,
-            prefix: 0,
-            link: Some(link),
-            table: 254,
-        };
+        let route =
+            Route { destination: Ipv4Addr::UNSPECIFIED, prefix: 0, link: Some(link), table: 254 };
         batch.add_route(&plan.ifname, &route, RouteTarget::Gateway(gateway));
     }
     batch

@@ -86,7 +86,7 @@ fn shown(address: &Option<Ipv4Addr>) -> Ipv4Addr {
 }
 
 fn by(holder: &Option<Holder>) -> String {
-    holder.as_ref().map_or(String::new(), |holder| {
-        format!(" by {} (pid {})", holder.command, holder.pid)
-    })
+    holder
+        .as_ref()
+        .map_or(String::new(), |holder| format!(" by {} (pid {})", holder.command, holder.pid))
 }

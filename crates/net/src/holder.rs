@@ -68,9 +68,9 @@ fn has_descriptor(pid: u32, wanted: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return false;
     };
-    descriptors.flatten().any(|entry| {
-        fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == wanted)
-    })
+    descriptors
+        .flatten()
+        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == wanted))
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ use crate::plan::Mac;
 
 /// The first free host address of `net`, or `None` if all are taken. Network
 /// address, broadcast address and gateway are never given.
-pub fn next_free(net: Ipv4Net, gateway: Ipv4Addr, taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+pub fn next_free(
+    net: Ipv4Net,
+    gateway: Ipv4Addr,
+    taken: impl Fn(Ipv4Addr) -> bool,
+) -> Option<Ipv4Addr> {
     net.hosts().find(|&address| address != gateway && !taken(address))
 }
 

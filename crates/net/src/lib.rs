@@ -26,11 +26,11 @@
 //!
 //! Not here: when to do any of it (`capsa-engine`), netlink itself (`capsa-sys`).
 
+mod bridge;
 pub mod dns;
 mod endpoint;
 mod error;
 pub mod files;
-mod bridge;
 mod holder;
 pub mod ipam;
 mod plan;
@@ -101,8 +101,8 @@ impl Net {
 
 /// FNV-1a of the table's name, folded to 16 bits.
 fn mark_of(table: &str) -> u32 {
-    let hash = table.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = table
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash >> 16 ^ hash & 0xffff
 }

@@ -148,8 +148,12 @@ mod tests {
 
     #[test]
     fn a_mac_is_read_and_written() {
-        assert_eq!("02:42:AC:11:00:02".parse::<Mac>().map(|mac| mac.to_string()).as_deref(), Ok("02:42:ac:11:00:02"));
-        for wrong in ["", "02:42", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02", "zz:42:ac:11:00:02"] {
+        assert_eq!(
+            "02:42:AC:11:00:02".parse::<Mac>().map(|mac| mac.to_string()).as_deref(),
+            Ok("02:42:ac:11:00:02")
+        );
+        for wrong in ["", "02:42", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02", "zz:42:ac:11:00:02"]
+        {
             assert!(wrong.parse::<Mac>().is_err(), "{wrong}");
         }
     }

@@ -70,13 +70,10 @@ impl Net {
         written.map_err(Error::kernel("write packet filter rules"))
     }
 
-    fn delete_ports(
-        &self,
-        everywhere: &[Element],
-        somewhere: &[Element],
-    ) -> capsa_sys::Result<()> {
+    fn delete_ports(&self, everywhere: &[Element], somewhere: &[Element]) -> capsa_sys::Result<()> {
         let keys = |elements: &[Element]| {
-            let key = |element: &Element| Element { key: element.key.clone(), ..Element::default() };
+            let key =
+                |element: &Element| Element { key: element.key.clone(), ..Element::default() };
             elements.iter().map(key).collect::<Vec<_>>()
         };
         let mut batch = Batch::new(FAMILY, &self.table);

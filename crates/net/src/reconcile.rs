@@ -103,8 +103,11 @@ impl Net {
     /// # Errors
     /// The kernel's refusal.
     pub fn leftovers(&self) -> Result<Vec<String>> {
-        let mut left: Vec<_> =
-            self.own_links()?.into_iter().map(|link| format!("{} {}", link.kind, link.name)).collect();
+        let mut left: Vec<_> = self
+            .own_links()?
+            .into_iter()
+            .map(|link| format!("{} {}", link.kind, link.name))
+            .collect();
         let table = self.rules().has_table(FAMILY, &self.table);
         if table.map_err(Error::kernel("look up the table"))? {
             left.push(format!("table ip {}", self.table));

@@ -117,7 +117,8 @@ pub(crate) fn port_elements(ports: &[PortMap]) -> (Vec<Element>, Vec<Element>) {
     for port in ports {
         let service = [port.protocol as u8, 0, 0, 0].into_iter().chain(padded(port.host_port));
         let data = port.to.ip().octets().into_iter().chain(padded(port.to.port())).collect();
-        let element = |key| Element { key, key_end: None, data: Some(data), comment: port.owner.clone() };
+        let element =
+            |key| Element { key, key_end: None, data: Some(data), comment: port.owner.clone() };
         match port.address() {
             None => everywhere.push(element(service.collect())),
             Some(address) => {
@@ -166,7 +167,8 @@ fn add_rules(batch: &mut Batch) {
 }
 
 fn add_guard_rules(batch: &mut Batch) {
-    for (offset, what) in [(DESTINATION, "nothing from outside to loopback"), (SOURCE, "nor as it")] {
+    for (offset, what) in [(DESTINATION, "nothing from outside to loopback"), (SOURCE, "nor as it")]
+    {
         let mut rule = vec![
             Expression::Meta(MetaKey::InputName, R0),
             Expression::Compare(R0, Comparison::NotEqual, &LOOPBACK_NAME),
@@ -300,7 +302,8 @@ fn add_bridges(batch: &mut Batch, bridges: &[BridgeRules]) {
     batch.add_elements(MASQUERADED, &named(|bridge| bridge.masquerade));
     batch.add_elements(INTERNAL, &named(|bridge| bridge.internal));
     let talking = bridges.iter().filter(|bridge| bridge.icc);
-    let both = talking.map(|bridge| plain([interface(&bridge.name), interface(&bridge.name)].concat()));
+    let both =
+        talking.map(|bridge| plain([interface(&bridge.name), interface(&bridge.name)].concat()));
     batch.add_elements(TALKING, &both.collect::<Vec<_>>());
     batch.add_elements(HOME, &bridges.iter().map(home_element).collect::<Vec<_>>());
 }
@@ -308,11 +311,9 @@ fn add_bridges(batch: &mut Batch, bridges: &[BridgeRules]) {
 /// The remark of the element is what `read_bridge` reads the rest from.
 fn bridge_element(bridge: &BridgeRules) -> Element {
     let mut comment = bridge.subnet.to_string();
-    for (holds, word) in [
-        (bridge.internal, " internal"),
-        (bridge.masquerade, " masquerade"),
-        (bridge.icc, " icc"),
-    ] {
+    for (holds, word) in
+        [(bridge.internal, " internal"), (bridge.masquerade, " masquerade"), (bridge.icc, " icc")]
+    {
         comment.push_str(if holds { word } else { "" });
     }
     Element { comment, ..plain(interface(&bridge.name)) }
@@ -397,10 +398,7 @@ mod tests {
         };
         let rules = Ruleset {
             bridges: vec![bridge],
-            ports: vec![
-                port(None, Protocol::Tcp),
-                port(Some(Ipv4Addr::LOCALHOST), Protocol::Udp),
-            ],
+            ports: vec![port(None, Protocol::Tcp), port(Some(Ipv4Addr::LOCALHOST), Protocol::Udp)],
             forwarding_was_off: false,
         };
         let bridges: Vec<_> = rules.bridges.iter().map(bridge_element).collect();

@@ -8,6 +8,7 @@ use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::thread;
 
 use capsa_net::dns::{self, Answer, DnsSockets};
+use capsa_sys::netlink::{Messages, NetlinkSocket};
 use simple_dns::{CLASS, Name, Packet, Question, TYPE};
 use world::{Namespace, PATIENCE};
 
@@ -33,6 +34,12 @@ fn serve_once(sockets: DnsSockets) {
     });
 }
 
+fn bring_loopback_up(ns: &Namespace) {
+    let mut request = Messages::new();
+    request.set_up("lo", 1);
+    NetlinkSocket::open_in(ns.fd()).unwrap().execute(&mut request).unwrap();
+}
+
 fn ask(ns: &Namespace) {
     let client = ns.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -51,6 +58,7 @@ fn ask(ns: &Namespace) {
 #[test]
 fn a_container_asks_127_0_0_11() {
     let ns = Namespace::new();
+    bring_loopback_up(&ns);
     serve_once(dns::bind_in(ns.fd()).unwrap());
     ask(&ns);
 }
@@ -58,6 +66,7 @@ fn a_container_asks_127_0_0_11() {
 #[test]
 fn a_container_that_serves_port_53_itself_asks_127_0_0_11_too() {
     let ns = Namespace::new();
+    bring_loopback_up(&ns);
     serve_once(dns::bind_behind(ns.fd()).unwrap());
     let own = ns.run(|| UdpSocket::bind("0.0.0.0:53").unwrap());
     ask(&ns);

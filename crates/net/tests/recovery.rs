@@ -131,7 +131,11 @@ fn state(world: &World) -> (Vec<String>, String, String) {
     world.host.run(|| {
         let links = NetlinkSocket::open().unwrap().links().unwrap();
         let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
-        (links.into_iter().map(|link| link.name).collect(), world.host.nft("list ruleset"), forwarding)
+        (
+            links.into_iter().map(|link| link.name).collect(),
+            world.host.nft("list ruleset"),
+            forwarding,
+        )
     })
 }
 
@@ -142,7 +146,13 @@ fn tables_and_links_of_others_are_left_alone() {
     world.host.nft("add chain ip foreign forward { type filter hook forward priority 0 ; }");
     world.host.run(|| {
         let mut request = Messages::new();
-        request.add_bridge(&Bridge { name: "theirs", mac: [2; 6], mtu: 1400, group: 0, alias: "x" });
+        request.add_bridge(&Bridge {
+            name: "theirs",
+            mac: [2; 6],
+            mtu: 1400,
+            group: 0,
+            alias: "x",
+        });
         NetlinkSocket::open().unwrap().execute(&mut request).unwrap();
     });
     let net = world.open("polite0");
@@ -169,7 +179,9 @@ fn chains_that_drop_forwarded_packets_are_named() {
     let net = world.open("named0");
     assert_eq!(world.host.run(|| net.forward_blockers().unwrap()), Vec::<String>::new());
     world.host.nft("add table inet fw");
-    world.host.nft("add chain inet fw through { type filter hook forward priority 0 ; policy drop ; }");
+    world
+        .host
+        .nft("add chain inet fw through { type filter hook forward priority 0 ; policy drop ; }");
     assert_eq!(world.host.run(|| net.forward_blockers().unwrap()), ["fw through"]);
 }
 
@@ -212,7 +224,8 @@ fn a_failed_attach_leaves_nothing_and_a_taken_index_is_no_failure() {
     assert_eq!(after, before);
 
     // A link that has index 2 already, as some kernels make in every namespace.
-    let mut crowded = world::Container { ns: world::Namespace::new(), id: "crowded".into(), ip: web.ip };
+    let mut crowded =
+        world::Container { ns: world::Namespace::new(), id: "crowded".into(), ip: web.ip };
     crowded.ip = std::net::Ipv4Addr::new(172, 30, 1, 4);
     let mut request = Messages::new();
     request.add_bridge(&Bridge { name: "first", mac: [2; 6], mtu: 1500, group: 0, alias: "x" });

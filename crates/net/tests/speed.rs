@@ -25,7 +25,11 @@ fn median(samples: &mut [Duration]) -> Duration {
 
 fn report(what: &str, samples: &mut [Duration]) {
     let median = median(samples);
-    eprintln!("{what}: min {:?}, median {median:?}, max {:?}", samples[0], samples[samples.len() - 1]);
+    eprintln!(
+        "{what}: min {:?}, median {median:?}, max {:?}",
+        samples[0],
+        samples[samples.len() - 1]
+    );
 }
 
 #[test]

@@ -56,7 +56,9 @@ pub fn answer(
         }),
     };
     match records {
-        Some(records) => reply(&packet, RCODE::NoError, records).map_or(Answer::Forward, Answer::Reply),
+        Some(records) => {
+            reply(&packet, RCODE::NoError, records).map_or(Answer::Forward, Answer::Reply)
+        }
         None => Answer::Forward,
     }
 }
@@ -76,9 +78,10 @@ pub fn failure(query: &[u8]) -> Vec<u8> {
 /// makes them ask again over TCP.
 pub fn for_datagram(query: &[u8], reply: Vec<u8>) -> Vec<u8> {
     let asked = Packet::parse(query).ok();
-    let room = asked.as_ref().and_then(|packet| packet.opt()).map_or(DATAGRAM_BYTES, |opt| {
-        usize::from(opt.udp_packet_size).max(DATAGRAM_BYTES)
-    });
+    let room = asked
+        .as_ref()
+        .and_then(|packet| packet.opt())
+        .map_or(DATAGRAM_BYTES, |opt| usize::from(opt.udp_packet_size).max(DATAGRAM_BYTES));
     if reply.len() <= room {
         return reply;
     }
@@ -90,7 +93,10 @@ pub fn for_datagram(query: &[u8], reply: Vec<u8>) -> Vec<u8> {
 }
 
 fn without_records(query: &[u8], code: RCODE) -> Vec<u8> {
-    Packet::parse(query).ok().and_then(|packet| reply(&packet, code, Vec::new())).unwrap_or_default()
+    Packet::parse(query)
+        .ok()
+        .and_then(|packet| reply(&packet, code, Vec::new()))
+        .unwrap_or_default()
 }
 
 fn reply(query: &Packet<'_>, code: RCODE, records: Vec<ResourceRecord<'_>>) -> Option<Vec<u8>> {

@@ -15,7 +15,7 @@ mod answer;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
 
-use capsa_sys::netlink::{NetlinkSocket, within};
+use capsa_sys::netlink::within;
 use capsa_sys::nftables::{
     Base, BaseChain, Batch, ChainKind, Comparison, Expression, Family, Hook, MetaKey, Nftables,
     Register,
@@ -28,7 +28,6 @@ pub use answer::{Answer, answer, failure, for_datagram, refuse};
 
 const PORT: u16 = 53;
 const TABLE: &str = "capsa_dns";
-const LOOPBACK_INDEX: u32 = 1;
 
 /// A container's name server: non-blocking sockets in its namespace.
 #[derive(Debug)]
@@ -39,18 +38,15 @@ pub struct DnsSockets {
     pub tcp: TcpListener,
 }
 
-/// Binds 127.0.0.11:53 in `netns`. A server in the container can then not bind
+/// Binds 127.0.0.11:53 in `netns`, whose `lo` must be up for anyone to reach it
+/// ([`crate::Net::attach`] sees to that). A server in the container can then not bind
 /// port 53 of all addresses; for containers that serve that port there is
 /// [`bind_behind`].
 ///
 /// # Errors
 /// When the namespace can't be entered, or the port is taken there.
 pub fn bind_in(netns: BorrowedFd<'_>) -> Result<DnsSockets> {
-    within(netns, || {
-        loopback_up()?;
-        bind(PORT)
-    })
-    .map_err(Error::kernel("enter the container's network"))?
+    within(netns, || bind(PORT)).map_err(Error::kernel("enter the container's network"))?
 }
 
 /// The same for a container that serves port 53 itself: binds a free port, and
@@ -61,19 +57,11 @@ pub fn bind_in(netns: BorrowedFd<'_>) -> Result<DnsSockets> {
 /// As [`bind_in`], or when the kernel refuses the rules.
 pub fn bind_behind(netns: BorrowedFd<'_>) -> Result<DnsSockets> {
     within(netns, || {
-        loopback_up()?;
         let sockets = bind(0)?;
         redirect(port_of(sockets.udp.local_addr())?, port_of(sockets.tcp.local_addr())?)?;
         Ok(sockets)
     })
     .map_err(Error::kernel("enter the container's network"))?
-}
-
-fn loopback_up() -> Result<()> {
-    let step = || Error::kernel("bring up lo in the container");
-    let mut request = capsa_sys::netlink::Messages::new();
-    request.set_up("lo", LOOPBACK_INDEX);
-    NetlinkSocket::open().map_err(step())?.execute(&mut request).map_err(step())
 }
 
 fn bind(port: u16) -> Result<DnsSockets> {
@@ -96,9 +84,13 @@ fn port_of(address: std::io::Result<SocketAddr>) -> Result<u16> {
 
 fn redirect(udp: u16, tcp: u16) -> Result<()> {
     let chain = "redirect";
+    let step = || Error::kernel("lead the container's questions to the name server");
+    let mut nftables = Nftables::open().map_err(step())?;
     let mut batch = Batch::new(Family::Ip, TABLE);
-    batch.add_table("made by capsa");
-    batch.delete_table();
+    // Deleting is dear, and needed only after a restart of ours.
+    if nftables.has_table(Family::Ip, TABLE).map_err(step())? {
+        batch.delete_table();
+    }
     batch.add_table("made by capsa");
     batch.add_chain(&BaseChain {
         name: chain,
@@ -109,8 +101,7 @@ fn redirect(udp: u16, tcp: u16) -> Result<()> {
     for (protocol, port) in [(Protocol::Udp, udp), (Protocol::Tcp, tcp)] {
         add_redirect(&mut batch, chain, protocol, port);
     }
-    let step = || Error::kernel("lead the container's questions to the name server");
-    Nftables::open().map_err(step())?.commit(batch).map_err(step())
+    nftables.commit(batch).map_err(step())
 }
 
 fn add_redirect(batch: &mut Batch, chain: &str, protocol: Protocol, port: u16) {

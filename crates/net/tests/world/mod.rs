@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -147,7 +147,12 @@ pub fn bridge(name: &str, third: u8) -> BridgeSpec {
     }
 }
 
-pub fn port(protocol: Protocol, host_ip: Option<Ipv4Addr>, host_port: u16, to: &Container) -> PortMap {
+pub fn port(
+    protocol: Protocol,
+    host_ip: Option<Ipv4Addr>,
+    host_port: u16,
+    to: &Container,
+) -> PortMap {
     let to_address = SocketAddrV4::new(to.ip, 80);
     PortMap { protocol, host_ip, host_port, to: to_address, owner: to.id.clone() }
 }
@@ -155,9 +160,8 @@ pub fn port(protocol: Protocol, host_ip: Option<Ipv4Addr>, host_port: u16, to: &
 /// Serves port 80 over TCP and UDP: tells each client the address it is seen
 /// by. What comes by UDP is also handed over.
 pub fn serve(ns: &Namespace) -> Receiver<Vec<u8>> {
-    let (tcp, udp) = ns.run(|| {
-        (TcpListener::bind("0.0.0.0:80").unwrap(), UdpSocket::bind("0.0.0.0:80").unwrap())
-    });
+    let (tcp, udp) = ns
+        .run(|| (TcpListener::bind("0.0.0.0:80").unwrap(), UdpSocket::bind("0.0.0.0:80").unwrap()));
     thread::spawn(move || {
         for mut stream in tcp.incoming().flatten() {
             let seen = stream.peer_addr().unwrap().ip().to_string();
@@ -180,7 +184,12 @@ fn answer_datagrams(udp: &UdpSocket, sender: &Sender<Vec<u8>>) {
 }
 
 /// Asks a server from `ns`: by which address it sees us.
-pub fn ask(ns: &Namespace, protocol: Protocol, to: (Ipv4Addr, u16), patience: Duration) -> io::Result<String> {
+pub fn ask(
+    ns: &Namespace,
+    protocol: Protocol,
+    to: (Ipv4Addr, u16),
+    patience: Duration,
+) -> io::Result<String> {
     let address = SocketAddr::from(to);
     let mut text = String::new();
     if protocol == Protocol::Tcp {

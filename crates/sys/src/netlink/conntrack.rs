@@ -30,11 +30,9 @@ impl NetlinkSocket {
         let mut request = Messages::new();
         request.message((GET, DUMP), ("list", "connections"), &IPV4, |_| {});
         let stale = RefCell::new(Messages::new());
-        self.dump(
-            &mut request,
-            &mut || *stale.borrow_mut() = Messages::new(),
-            &mut |reply| forget_if_matching(&mut stale.borrow_mut(), &reply, ports),
-        )?;
+        self.dump(&mut request, &mut || *stale.borrow_mut() = Messages::new(), &mut |reply| {
+            forget_if_matching(&mut stale.borrow_mut(), &reply, ports)
+        })?;
         let mut stale = stale.into_inner();
         match self.execute(&mut stale) {
             // Gone by itself since it was listed.

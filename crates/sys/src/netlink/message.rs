@@ -213,7 +213,7 @@ impl<'a> Attributes<'a> {
     /// The first attribute of this type.
     pub fn find(self, kind: u16) -> Option<Attribute<'a>> {
         let mut all = self;
-        all.find_map(|attribute| (attribute.kind == kind).then_some(attribute))
+        Iterator::find(&mut all, |attribute| attribute.kind == kind)
     }
 }
 
