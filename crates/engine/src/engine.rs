@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::Result;
-use crate::container::Containers;
+use capsa_store::Store;
+
+use crate::container::registry::Registry;
+use crate::container::{Containers, recover};
 use crate::events::Events;
 use crate::execs::Execs;
 use crate::image_ops::ImageOps;
+use crate::images::Images;
+use crate::instance::Instance;
+use crate::network::NetworkSide;
 use crate::networks::Networks;
 use crate::options::{EngineConfig, InfoView};
 use crate::volumes::Volumes;
+use crate::world::World;
+use crate::{Error, Result, info};
 
 /// A handle on one engine; clones share it.
 #[derive(Clone, Debug)]
@@ -19,25 +26,47 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Parts {
+    world: Arc<World>,
     containers: Containers,
     execs: Execs,
     images: ImageOps,
     volumes: Volumes,
     networks: Networks,
-    events: Events,
 }
 
-#[expect(clippy::unused_async, unused_variables, reason = "signatures first")]
 impl Engine {
-    /// Opens the state under the data root, takes over running containers and repairs what a crash left.
+    /// Opens the state under the data root, takes over running containers and repairs what
+    /// a crash left.
+    ///
+    /// # Errors
+    /// When the data root is in use or unreadable, or the host's network can't be set up.
     pub async fn open(config: EngineConfig) -> Result<Self> {
-        let parts = Parts {
-            containers: Containers {},
-            execs: Execs {},
-            images: ImageOps {},
-            volumes: Volumes {},
-            networks: Networks {},
+        make_private(&config.data_root)?;
+        make_private(&config.exec_root)?;
+        make_private(&config.exec_root.join("containers"))?;
+        let store = Store::open(&config.data_root)?;
+        let instance = Instance::take(&config.data_root)?;
+        let networks = NetworkSide::open(&config, &instance, &store)?;
+        let executable = capsa_runtime::monitor::self_exe()
+            .map_err(|error| Error::kernel(format!("own program: {error}")))?;
+        let world = Arc::new(World {
+            images: Images::new(store.clone()),
+            config,
+            instance,
+            store,
+            networks,
             events: Events::default(),
+            registry: Registry::default(),
+            executable,
+        });
+        recover::recover(&world).await?;
+        let parts = Parts {
+            containers: Containers::new(Arc::clone(&world)),
+            execs: Execs::new(Arc::clone(&world)),
+            images: ImageOps::new(Arc::clone(&world)),
+            volumes: Volumes::new(Arc::clone(&world)),
+            networks: Networks::new(Arc::clone(&world)),
+            world,
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -69,14 +98,40 @@ impl Engine {
 
     /// What happened.
     pub fn events(&self) -> &Events {
-        &self.parts.events
+        &self.parts.world.events
     }
 
     /// Facts.
     pub fn info(&self) -> InfoView {
-        InfoView::default()
+        info::gather(&self.parts.world)
     }
 
-    /// Lets go: running containers go on; with none left, bridge and firewall table are removed.
-    pub async fn shutdown(&self) {}
+    /// Lets go: running containers go on; with none left, what is ours in the network and
+    /// the cgroups is removed, so that the host is as before.
+    pub async fn shutdown(&self) {
+        let world = &self.parts.world;
+        let runs = world.registry.all().iter().any(|handle| handle.record().live.pid != 0);
+        if runs {
+            return;
+        }
+        world.networks.teardown();
+        let parent = world.instance.cgroup_parent();
+        let removed =
+            capsa_runtime::cgroup::Cgroup::open(&parent).and_then(|cgroup| cgroup.remove());
+        if let Err(error) = removed {
+            tracing::warn!(%error, "parent cgroup left behind");
+        }
+        if let Err(error) = world.store.flush_trash() {
+            tracing::warn!(%error, "removed files left behind, the next start removes them");
+        }
+    }
+}
+
+fn make_private(dir: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| Error::kernel(format!("directory {}: {error}", dir.display())))
 }

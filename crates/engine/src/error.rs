@@ -28,7 +28,7 @@ pub enum Class {
 }
 
 /// An engine error: a class, a full sentence that names the object, and an optional hint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// Who is at fault.
     pub class: Class,
@@ -91,3 +91,42 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<capsa_store::Error> for Error {
+    fn from(error: capsa_store::Error) -> Self {
+        use capsa_store::Error as E;
+        let class = match &error {
+            E::Missing { .. } => Class::NotFound,
+            E::NameTaken { .. } | E::InUse { .. } | E::AddressTaken { .. } => Class::Conflict,
+            E::Ambiguous { .. } | E::BadName { .. } | E::TooLarge { .. } => Class::InvalidInput,
+            E::NoSpace { .. } | E::RangesExhausted { .. } => Class::Exhausted,
+            E::Corrupt { .. } | E::DigestMismatch { .. } | E::NewerLayout { .. } => Class::Corrupt,
+            E::Locked { .. } => Class::Unavailable,
+            E::Io { .. } | E::Database(_) => Class::Kernel,
+        };
+        let full = error.is_no_space();
+        let error = Self::new(class, error.to_string());
+        if full {
+            error.with_hint("free space there; `capsa system df` shows what capsa uses")
+        } else {
+            error
+        }
+    }
+}
+
+impl From<capsa_sys::Error> for Error {
+    fn from(error: capsa_sys::Error) -> Self {
+        let full = matches!(error.errno, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT);
+        Self::new(if full { Class::Exhausted } else { Class::Kernel }, error.to_string())
+    }
+}
+
+impl From<capsa_runtime::Error> for Error {
+    fn from(error: capsa_runtime::Error) -> Self {
+        match error {
+            capsa_runtime::Error::Kernel(error) => error.into(),
+            capsa_runtime::Error::Invalid { .. } => Self::invalid(error.to_string()),
+            other => Self::kernel(other.to_string()),
+        }
+    }
+}

@@ -1,10 +1,17 @@
 //! Images, as the engine's callers see them: the blocking work of `images` off the
 //! async threads, with the events it causes.
 
-use capsa_oci::{Digest, Reference};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use capsa_oci::{Digest, Reference};
+use tokio::task::block_in_place;
+
+use crate::container::files;
+use crate::images::Users;
 use crate::options::{CommitOptions, Pruned};
-use crate::view::{ByteSource, ByteStream, ImageView, ProgressSink};
+use crate::view::{ByteSource, ByteStream, ImageView, Phase, ProgressSink};
+use crate::world::World;
 use crate::{Error, Result};
 
 /// One step of an image's making, newest first.
@@ -35,38 +42,70 @@ pub enum Removed {
 
 /// All images of one engine.
 #[derive(Debug)]
-pub struct ImageOps {}
+pub struct ImageOps {
+    world: Arc<World>,
+}
 
-#[expect(clippy::unused_async, unused_variables, reason = "signatures first")]
 impl ImageOps {
+    pub(crate) fn new(world: Arc<World>) -> Self {
+        Self { world }
+    }
+
     /// Every image, newest first.
     pub async fn list(&self) -> Result<Vec<ImageView>> {
-        Ok(Vec::new())
+        block_in_place(|| self.world.images.list())
     }
+
     /// One image by id, unique id prefix or reference.
     pub async fn inspect(&self, key: &str) -> Result<ImageView> {
-        Err(Error::unavailable("images are not built yet"))
+        block_in_place(|| self.world.images.inspect(key))
     }
+
     /// How it came to be, newest first.
     pub async fn history(&self, key: &str) -> Result<Vec<HistoryView>> {
-        Err(Error::unavailable("images are not built yet"))
+        block_in_place(|| self.world.images.history(key))
     }
+
     /// Names it.
     pub async fn tag(&self, key: &str, reference: &Reference) -> Result<()> {
-        Err(Error::unavailable("images are not built yet"))
+        let id = block_in_place(|| {
+            let id = self.world.images.find(key)?;
+            self.world.images.tag(&id, reference)?;
+            Ok::<_, Error>(id)
+        })?;
+        self.event("tag", id.as_str(), &reference.clone().with_default_tag().familiar());
+        Ok(())
     }
-    /// Takes a name away, or the image.
-    pub async fn remove(&self, key: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
-        Err(Error::unavailable("images are not built yet"))
+
+    /// Takes a name away, or the image; `prune` is accepted and changes nothing, because
+    /// an image here has no untagged parents.
+    pub async fn remove(&self, key: &str, force: bool, _prune: bool) -> Result<Vec<Removed>> {
+        let users: &dyn Users = &*self.world;
+        let removed = block_in_place(|| self.world.images.remove(key, force, users))?;
+        self.tell_removed(&removed);
+        Ok(removed)
     }
+
     /// Reads an archive.
     pub async fn load(&self, archive: ByteSource, progress: ProgressSink) -> Result<()> {
-        Err(Error::unavailable("images are not built yet"))
+        let images = self.world.images.clone();
+        let loaded = blocking(move || images.load(archive, &progress)).await?;
+        for (id, name) in loaded {
+            self.event("load", id.as_str(), &name.unwrap_or_else(|| id.to_string()));
+        }
+        Ok(())
     }
+
     /// Writes an archive of these images.
     pub async fn save(&self, keys: Vec<String>) -> Result<ByteStream> {
-        Err(Error::unavailable("images are not built yet"))
+        let images = self.world.images.clone();
+        let plan = block_in_place(|| images.plan_save(&keys))?;
+        for (id, name) in plan.names() {
+            self.event("save", id.as_str(), &name);
+        }
+        Ok(files::stream(move |out| images.save(&plan, out)))
     }
+
     /// Makes an image of a file system tar; its id.
     pub async fn import(
         &self,
@@ -75,22 +114,101 @@ impl ImageOps {
         changes: Vec<String>,
         message: String,
     ) -> Result<Digest> {
-        Err(Error::unavailable("images are not built yet"))
+        let images = self.world.images.clone();
+        let name = reference.as_ref().map(Reference::familiar);
+        let id =
+            blocking(move || images.import(tar, reference.as_ref(), &changes, &message)).await?;
+        self.event("import", id.as_str(), &name.unwrap_or_else(|| id.to_string()));
+        Ok(id)
     }
+
     /// Makes an image of a container; its id.
     pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<Digest> {
-        Err(Error::unavailable("images are not built yet"))
+        let handle = self.world.registry.find(container)?;
+        let record = handle.record();
+        let freeze = options.pause && record.live.phase == Phase::Running;
+        if freeze {
+            handle.ask(crate::container::handle::Command::Pause).await?;
+        }
+        let world = Arc::clone(&self.world);
+        let source = Arc::clone(&record);
+        let made = blocking(move || {
+            let upper = world.store.container_dir(&source.id)?.join("rootfs/upper");
+            world.images.commit(&source, &upper, &options)
+        })
+        .await;
+        if freeze {
+            handle.ask(crate::container::handle::Command::Unpause).await?;
+        }
+        let id = made?;
+        self.world.container_event(&record, "commit", []);
+        Ok(id)
     }
+
     /// Fetches an image from its registry.
-    pub async fn pull(&self, reference: &Reference, progress: ProgressSink) -> Result<()> {
-        Err(Error::unavailable("images are not built yet"))
+    pub async fn pull(&self, reference: &Reference, _progress: ProgressSink) -> Result<()> {
+        Err(Error::unavailable(format!(
+            "cannot pull {reference}: pulling from registries is not built yet"
+        ))
+        .with_hint("load the image from an archive: `docker load -i FILE`"))
     }
+
     /// Removes images without a name, or all unused ones when `all`; those for which `choose` says so.
     pub async fn prune(
         &self,
         all: bool,
         choose: impl Fn(&ImageView) -> bool + Send,
     ) -> Result<(Vec<Removed>, Pruned)> {
-        Err(Error::unavailable("images are not built yet"))
+        let mut removed = Vec::new();
+        let mut pruned = Pruned::default();
+        for image in self.list().await? {
+            let named = !image.tags.is_empty() || !image.digests.is_empty();
+            if image.containers > 0 || (named && !all) || !choose(&image) {
+                continue;
+            }
+            let steps =
+                block_in_place(|| self.world.images.remove(image.id.as_str(), true, &*self.world))?;
+            pruned.bytes += image.size;
+            pruned.removed.push(image.id.to_string());
+            self.tell_removed(&steps);
+            removed.extend(steps);
+        }
+        Ok((removed, pruned))
     }
+
+    fn tell_removed(&self, removed: &[Removed]) {
+        for step in removed {
+            match step {
+                Removed::Untagged(name) => self.event("untag", name, name),
+                Removed::Deleted(id) => self.event("delete", id, id),
+            }
+        }
+    }
+
+    fn event(&self, action: &str, id: &str, name: &str) {
+        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        self.world.events.emit("image", action, id, attributes);
+    }
+}
+
+impl Users for World {
+    fn of(&self, image: &Digest) -> (Option<String>, Option<String>) {
+        let (mut running, mut stopped) = (None, None);
+        for record in self.registry.all().into_iter().map(|handle| handle.record()) {
+            if record.image == *image {
+                let slot = if record.live.pid != 0 { &mut running } else { &mut stopped };
+                *slot = Some(record.id.clone());
+            }
+        }
+        (running, stopped)
+    }
+}
+
+/// Runs what reads or writes for long on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::kernel(format!("the task failed: {error}"))))
 }

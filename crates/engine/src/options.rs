@@ -55,7 +55,7 @@ pub struct AttachStream {
     /// Raw bytes.
     pub tty: bool,
     /// Output comes out, stdin goes in; shutting down the write half ends stdin.
-    pub io: tokio::net::UnixStream,
+    pub io: crate::exec_io::Io,
 }
 
 /// Which log lines to show and how.

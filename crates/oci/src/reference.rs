@@ -251,7 +251,10 @@ mod tests {
             ("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"),
         ] {
             let reference = Reference::parse(text).unwrap();
-            assert_eq!((reference.canonical(), reference.familiar()), (canonical.into(), familiar.into()));
+            assert_eq!(
+                (reference.canonical(), reference.familiar()),
+                (canonical.into(), familiar.into())
+            );
         }
     }
 
@@ -265,7 +268,21 @@ mod tests {
 
     #[test]
     fn bad_references_are_refused() {
-        for bad in ["", ":x", "a:", "A", "a//b", "a/", "-a", "a_-b", "a:b:c", "a@sha256:1", "a b", "..", "a/../b"] {
+        for bad in [
+            "",
+            ":x",
+            "a:",
+            "A",
+            "a//b",
+            "a/",
+            "-a",
+            "a_-b",
+            "a:b:c",
+            "a@sha256:1",
+            "a b",
+            "..",
+            "a/../b",
+        ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
         assert!(Reference::parse(&"0123456789abcdef".repeat(4)).is_err());

@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<i32, SignalError> {
 
 /// The name with `SIG`, or the number where there is no name.
 pub fn name(number: i32) -> String {
-    let at = usize::try_from(number - 1).ok();
+    let at = number.checked_sub(1).and_then(|at| usize::try_from(at).ok());
     match at.and_then(|at| NAMES.get(at)) {
         Some(name) => format!("SIG{name}"),
         None => number.to_string(),
@@ -43,11 +43,13 @@ pub fn name(number: i32) -> String {
 }
 
 fn real_time(name: &str) -> Option<i32> {
-    let number = if let Some(offset) = name.strip_prefix("RTMIN") {
-        RTMIN + if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse::<i32>().ok()? }
-    } else {
-        let offset = name.strip_prefix("RTMAX")?;
-        RTMAX - if offset.is_empty() { 0 } else { offset.strip_prefix('-')?.parse::<i32>().ok()? }
+    let offset = |text: &str, sign: char| match text {
+        "" => Some(0),
+        text => text.strip_prefix(sign)?.parse::<i32>().ok().filter(|offset| *offset >= 0),
+    };
+    let number = match name.strip_prefix("RTMIN") {
+        Some(rest) => RTMIN.checked_add(offset(rest, '+')?)?,
+        None => RTMAX.checked_sub(offset(name.strip_prefix("RTMAX")?, '-')?)?,
     };
     (RTMIN..=RTMAX).contains(&number).then_some(number)
 }
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_is_no_signal_is_refused() {
-        for bad in ["", "0", "65", "-1", "FOO", "RTMIN+99", "SIG"] {
+        for bad in ["", "0", "65", "-1", "FOO", "RTMIN+99", "RTMIN+2147483647", "SIG"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,0 +1,122 @@
+//! What sets this engine apart from others on the same host: its number.
+//!
+//! The number gives the bridge, the firewall table, the cgroup parent and the id
+//! ranges, so that daemons with different data roots never touch each other's
+//! things. It is kept in the data root; a file with a lock under
+//! `/run/capsa-instances` makes sure that no two live data roots have the same.
+//! Number 0 belongs to the default data root.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Class, Error, Result};
+
+/// Where the locks are.
+const LOCKS: &str = "/run/capsa-instances";
+/// The data root that number 0 is for.
+const DEFAULT_ROOT: &str = "/var/lib/capsa";
+/// How many engines a host can have.
+const NUMBERS: u32 = 24;
+/// Id ranges of one engine: as many containers can run in user namespaces of their own.
+pub(crate) const RANGES: u32 = 1024;
+/// Ids of one container.
+pub(crate) const RANGE_LEN: u32 = 65_536;
+/// The first host id given out; above every range that distributions use for users.
+const FIRST_ID: u32 = 0x2000_0000;
+
+/// This engine's number, held as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    number: u32,
+    _lock: File,
+}
+
+impl Instance {
+    /// Takes the number that the data root had before, or a free one.
+    pub(crate) fn take(data_root: &Path) -> Result<Self> {
+        let kept = data_root.join("instance");
+        fs::create_dir_all(LOCKS).map_err(|error| failed(Path::new(LOCKS), &error))?;
+        let before = fs::read_to_string(&kept).ok().and_then(|text| text.trim().parse().ok());
+        let is_default = data_root == Path::new(DEFAULT_ROOT);
+        let others = (1..NUMBERS).filter(|n| Some(*n) != before && !is_default);
+        let first = if is_default { Some(0) } else { before };
+        for number in first.into_iter().chain(others) {
+            if let Some(lock) = lock(number, data_root)? {
+                fs::write(&kept, format!("{number}\n")).map_err(|error| failed(&kept, &error))?;
+                return Ok(Self { number, _lock: lock });
+            }
+        }
+        Err(Error::new(Class::Exhausted, format!("{NUMBERS} engines run on this host already"))
+            .with_hint("stop one of them; each data root needs a number of its own"))
+    }
+
+    /// The name of the default bridge; also the prefix of everything of ours in the network.
+    pub(crate) fn bridge(&self) -> String {
+        format!("capsa{}", self.number)
+    }
+
+    /// The firewall table.
+    pub(crate) fn table(&self) -> String {
+        self.bridge()
+    }
+
+    /// The parent cgroup of containers that name none.
+    pub(crate) fn cgroup_parent(&self) -> String {
+        format!("/{}", self.bridge())
+    }
+
+    /// The first host id of this engine's ranges.
+    pub(crate) fn first_id(&self) -> u32 {
+        FIRST_ID + self.number * RANGES * RANGE_LEN
+    }
+
+    /// 0 to 23.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+/// Locks `number` for `data_root`; `None` when a live engine has it, or a data root
+/// that still exists and is not this one.
+fn lock(number: u32, data_root: &Path) -> Result<Option<File>> {
+    let path = PathBuf::from(LOCKS).join(number.to_string());
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(|error| failed(&path, &error))?;
+    if file.try_lock().is_err() {
+        return Ok(None);
+    }
+    let mut owner = String::new();
+    file.read_to_string(&mut owner).map_err(|error| failed(&path, &error))?;
+    let ours = owner.is_empty() || Path::new(&owner) == data_root;
+    if !ours && Path::new(&owner).join("instance").exists() {
+        return Ok(None);
+    }
+    let text = data_root.as_os_str().as_encoded_bytes();
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(text))
+        .map_err(|error| failed(&path, &error))?;
+    Ok(Some(file))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::kernel(format!("instance number: {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_roots_get_two_numbers_and_a_root_gets_its_own_again() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Instance::take(a.path()).unwrap();
+        let second = Instance::take(b.path()).unwrap();
+        assert_ne!(first.number(), second.number());
+        assert_ne!(first.first_id(), second.first_id());
+        let number = first.number();
+        drop(first);
+        assert_eq!(Instance::take(a.path()).unwrap().number(), number);
+    }
+}
