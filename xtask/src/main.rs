@@ -3,7 +3,7 @@
 //! Scripts are Rust too, so that the one toolchain is all a contributor needs
 //! and a task is checked by the compiler like everything else.
 //! Not here: anything a user of capsa runs.
-#![expect(clippy::print_stdout, reason = "a task's result is what it prints")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task's result is what it prints")]
 
 mod bench;
 mod packages;
@@ -25,8 +25,15 @@ tasks:
   bench [NAMES]    ratios against docker, podman, crun and runc on this host; as root
   size             the size of the release binary against its target";
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    run(&arguments).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let Some((task, rest)) = arguments.split_first() else {
         println!("{USAGE}");
         return Ok(ExitCode::FAILURE);
