@@ -124,7 +124,11 @@ impl Net {
         });
         let step = || Error::kernel(format!("make bridge {}", spec.name));
         let mut links = self.links();
-        links.execute(&mut request).map_err(step())?;
+        match links.execute(&mut request) {
+            // Another thread was quicker.
+            Err(error) if error.errno == rustix::io::Errno::EXIST => {}
+            done => done.map_err(step())?,
+        }
         links.link(&spec.name).map_err(step())
     }
 

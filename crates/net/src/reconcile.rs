@@ -3,7 +3,7 @@
 //! The same code serves recovery after a crash, repair after someone flushed
 //! the rules, and tidying up.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use capsa_sys::netlink::{Link, Messages};
 use capsa_sys::nftables::{Batch, Watch as TableWatch};
@@ -177,6 +177,12 @@ impl Watch {
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.watch.as_fd()
+    }
+}
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod world;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
 use capsa_net::Protocol::{Tcp, Udp};
@@ -45,6 +47,63 @@ fn a_flushed_ruleset_is_noticed_and_restored() {
     reaches(&world.neighbour, Tcp, (HOST, 8080));
     reaches(&world.neighbour, Udp, (HOST, 8080));
     assert_eq!(without_counts(&world.host.nft("list table ip flush0")), without_counts(&before));
+}
+
+#[test]
+fn a_connection_survives_that_the_rules_are_written_anew() {
+    let world = World::new();
+    let net = world.open("alive0");
+    let spec = bridge("cbr1", 1);
+    world.host.run(|| net.ensure_bridge(&spec).unwrap());
+    let web = world.container(&net, &spec, 2);
+    let ports = [port(Tcp, None, 8080, &web)];
+    world.host.run(|| net.publish(&ports).unwrap());
+    let listener = web.ns.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let mut client = world.neighbour.run(|| TcpStream::connect((HOST, 8080)).unwrap());
+    let mut server = listener.accept().unwrap().0;
+    let mut exchange = || {
+        for stream in [&client, &server] {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        client.write_all(b"ping").unwrap();
+        server.read_exact(&mut [0; 4]).unwrap();
+        server.write_all(b"pong").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+    };
+    exchange();
+    let more = bridge("cbr2", 2);
+    world.host.run(|| net.ensure_bridge(&more).unwrap());
+    exchange();
+    // Without the port, only new connections are refused.
+    world.host.run(|| net.unpublish(&ports).unwrap());
+    exchange();
+}
+
+#[test]
+fn many_threads_attach_and_publish_at_once() {
+    let world = World::new();
+    let net = world.open("many0");
+    let spec = bridge("cbr1", 1);
+    world.host.run(|| net.ensure_bridge(&spec).unwrap());
+    let (world, net, spec) = (&world, &net, &spec);
+    let one = |number: u8| {
+        let container = world.container(net, spec, number);
+        let ports = [port(Tcp, None, 8000 + u16::from(number), &container)];
+        world.host.run(|| net.publish(&ports).unwrap());
+        world.host.run(|| net.ensure_bridge(&bridge("cbr2", 2)).unwrap());
+        container
+    };
+    let containers: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4_u8)
+            .map(|thread| {
+                scope.spawn(move || (2..12).map(|n| one(thread * 10 + n)).collect::<Vec<_>>())
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(world.host.run(|| net.published().unwrap()).len(), 40);
+    serve(&containers[17].ns);
+    reaches(&world.neighbour, Tcp, (HOST, 8000 + u16::from(containers[17].ip.octets()[3])));
 }
 
 fn without_counts(rules: &str) -> String {
