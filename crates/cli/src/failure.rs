@@ -41,11 +41,6 @@ impl Failure {
         Self::new(1, text)
     }
 
-    /// Nothing to print any more: only the code.
-    pub(crate) fn code(code: u8) -> Self {
-        Self::new(code, "")
-    }
-
     /// As `run` and `create` report: `capsa: `, the text, and where the help is.
     pub(crate) fn of_run(mut self, name: &str, code: u8) -> Self {
         self.code = code;

@@ -72,10 +72,9 @@ fn gpus(text: &str) -> Result<DeviceRequest, String> {
         match key {
             "count" if value == "all" => count = Some(-1),
             "count" => {
-                count = Some(
-                    parse_int(value)
-                        .map_err(|_| format!("invalid count ({value}): value must be either \"all\" or an integer"))?,
-                );
+                count = Some(parse_int(value).map_err(|_| {
+                    format!("invalid count ({value}): value must be either \"all\" or an integer")
+                })?);
             }
             "driver" => value.clone_into(&mut request.driver),
             "device" => request.device_ids = Some(texts()),

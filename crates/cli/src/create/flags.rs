@@ -7,11 +7,15 @@ use crate::flags::values::{check_decimal, check_size, check_uint, check_uint16};
 /// What runs and how: command, environment, terminal, health, lifetime.
 pub(crate) const PROCESS: &[Flag] = &[
     Flag::list("annotation", "Annotation passed on to the OCI runtime, KEY=VALUE").word("map"),
-    Flag::list("attach", "Attach only these of STDIN, STDOUT and STDERR").short('a').check(env::check_stream),
+    Flag::list("attach", "Attach only these of STDIN, STDOUT and STDERR")
+        .short('a')
+        .check(env::check_stream),
     Flag::text("cidfile", "Write the container's id into this new file"),
     Flag::text("domainname", "NIS domain name of the container"),
     Flag::text("entrypoint", "Program to run instead of the image's entrypoint"),
-    Flag::list("env", "Set a variable, KEY=VALUE, or pass one on, KEY").short('e').check(env::check_variable),
+    Flag::list("env", "Set a variable, KEY=VALUE, or pass one on, KEY")
+        .short('e')
+        .check(env::check_variable),
     Flag::list("env-file", "Read variables from this file"),
     Flag::list("group-add", "Give the process this further group"),
     Flag::text("health-cmd", "Command that tells whether the container is well"),
@@ -41,12 +45,17 @@ pub(crate) const PROCESS: &[Flag] = &[
     Flag::switch("tty", "Give the process a terminal").short('t'),
     Flag::text("user", "User and group, NAME|UID[:GROUP|GID]").short('u'),
     Flag::text("workdir", "Working directory in the container").short('w'),
-    Flag::switch("disable-content-trust", "Accepted for compatibility; images are never checked for signatures"),
+    Flag::switch(
+        "disable-content-trust",
+        "Accepted for compatibility; images are never checked for signatures",
+    ),
 ];
 
 /// Mounts and the root file system.
 pub(crate) const STORAGE: &[Flag] = &[
-    Flag::list("mount", "Add a mount, type=bind|volume|tmpfs|image,src=…,dst=…").word("mount").check(mounts::check_mount),
+    Flag::list("mount", "Add a mount, type=bind|volume|tmpfs|image,src=…,dst=…")
+        .word("mount")
+        .check(mounts::check_mount),
     Flag::switch("read-only", "Make the root file system read-only"),
     Flag::list("storage-opt", "Option of the storage, KEY=VALUE"),
     Flag::list("tmpfs", "Mount memory at this path, PATH[:OPTIONS]"),
@@ -69,7 +78,11 @@ pub(crate) const NETWORK: &[Flag] = &[
     Flag::list("link", "Link to another container, CONTAINER[:ALIAS]"),
     Flag::list("link-local-ip", "Further link-local address"),
     Flag::text("mac-address", "MAC address"),
-    Flag::list("network", "Network to join: a name, host, none, container:NAME, or name=…,alias=…,ip=…").word("network"),
+    Flag::list(
+        "network",
+        "Network to join: a name, host, none, container:NAME, or name=…,alias=…,ip=…",
+    )
+    .word("network"),
     Flag::list("net", "").same_as("network"),
     Flag::list("network-alias", "Further name on the network"),
     Flag::list("net-alias", "").same_as("network-alias"),
@@ -84,7 +97,9 @@ pub(crate) const SECURITY: &[Flag] = &[
     Flag::text("cgroupns", "cgroup namespace: private or host"),
     Flag::list("device", "Give a device of the host, SOURCE[:TARGET[:rwm]]"),
     Flag::list("device-cgroup-rule", "Rule for the device cgroup, such as 'c 10:200 rwm'"),
-    Flag::list("gpus", "GPUs to give: all, a number, or device=…").word("gpu-request").check(devices::check_gpus),
+    Flag::list("gpus", "GPUs to give: all, a number, or device=…")
+        .word("gpu-request")
+        .check(devices::check_gpus),
     Flag::text("ipc", "IPC namespace: private, shareable, none, host or container:NAME"),
     Flag::text("pid", "PID namespace: host or container:NAME"),
     Flag::switch("privileged", "Give all capabilities and devices"),
@@ -96,8 +111,11 @@ pub(crate) const SECURITY: &[Flag] = &[
 
 /// Limits.
 pub(crate) const LIMITS: &[Flag] = &[
-    Flag::text("blkio-weight", "Share of block I/O, 10 to 1000, 0 for none").word("uint16").check(check_uint16),
-    Flag::list("blkio-weight-device", "Share of block I/O on one device, PATH:WEIGHT").check(resources::check_weight_device),
+    Flag::text("blkio-weight", "Share of block I/O, 10 to 1000, 0 for none")
+        .word("uint16")
+        .check(check_uint16),
+    Flag::list("blkio-weight-device", "Share of block I/O on one device, PATH:WEIGHT")
+        .check(resources::check_weight_device),
     Flag::text("cgroup-parent", "Parent cgroup"),
     Flag::int("cpu-count", "Windows only").hide(),
     Flag::int("cpu-percent", "Windows only").hide(),
@@ -109,10 +127,14 @@ pub(crate) const LIMITS: &[Flag] = &[
     Flag::text("cpus", "Number of CPUs, such as 1.5").word("decimal").check(check_decimal),
     Flag::text("cpuset-cpus", "CPUs to run on, such as 0-2,4"),
     Flag::text("cpuset-mems", "Memory nodes to use, such as 0,1"),
-    Flag::list("device-read-bps", "Bytes a second read from a device, PATH:SIZE").check(resources::check_bps_device),
-    Flag::list("device-read-iops", "Reads a second from a device, PATH:NUMBER").check(resources::check_iops_device),
-    Flag::list("device-write-bps", "Bytes a second written to a device, PATH:SIZE").check(resources::check_bps_device),
-    Flag::list("device-write-iops", "Writes a second to a device, PATH:NUMBER").check(resources::check_iops_device),
+    Flag::list("device-read-bps", "Bytes a second read from a device, PATH:SIZE")
+        .check(resources::check_bps_device),
+    Flag::list("device-read-iops", "Reads a second from a device, PATH:NUMBER")
+        .check(resources::check_iops_device),
+    Flag::list("device-write-bps", "Bytes a second written to a device, PATH:SIZE")
+        .check(resources::check_bps_device),
+    Flag::list("device-write-iops", "Writes a second to a device, PATH:NUMBER")
+        .check(resources::check_iops_device),
     Flag::bytes("io-maxbandwidth", "Windows only").hide(),
     Flag::text("io-maxiops", "Windows only").check(check_uint).hide(),
     Flag::bytes("kernel-memory", "Accepted for compatibility; the kernel no longer has this limit"),
@@ -121,8 +143,13 @@ pub(crate) const LIMITS: &[Flag] = &[
     Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for no limit"),
     Flag::int("memory-swappiness", "Readiness to swap, 0 to 100"),
     Flag::switch("oom-kill-disable", "Don't kill when memory runs out"),
-    Flag::int("oom-score-adj", "How soon to be killed when the host's memory runs out, -1000 to 1000"),
+    Flag::int(
+        "oom-score-adj",
+        "How soon to be killed when the host's memory runs out, -1000 to 1000",
+    ),
     Flag::int("pids-limit", "Most processes and threads, -1 for no limit"),
     Flag::bytes("shm-size", "Size of /dev/shm").check(check_size),
-    Flag::list("ulimit", "Limit of one resource, NAME=SOFT[:HARD]").word("ulimit").check(resources::check_ulimit),
+    Flag::list("ulimit", "Limit of one resource, NAME=SOFT[:HARD]")
+        .word("ulimit")
+        .check(resources::check_ulimit),
 ];

@@ -15,7 +15,9 @@ pub(crate) mod resources;
 use std::path::Path;
 
 use capsa_api::Endpoint;
-use capsa_api::types::{Config, CreateRequest, HealthConfig, HostConfig, LogConfig, NetworkingConfig};
+use capsa_api::types::{
+    Config, CreateRequest, HealthConfig, HostConfig, LogConfig, NetworkingConfig,
+};
 
 pub(crate) use env::{labels, map, variables};
 
@@ -90,7 +92,8 @@ fn config(matches: &Matches) -> Result<Config> {
 fn health(matches: &Matches) -> Result<Option<HealthConfig>> {
     let durations =
         ["health-interval", "health-timeout", "health-start-period", "health-start-interval"];
-    let any = durations.iter().chain(&["health-cmd", "health-retries"]).any(|flag| matches.given(flag));
+    let any =
+        durations.iter().chain(&["health-cmd", "health-retries"]).any(|flag| matches.given(flag));
     if matches.flag("no-healthcheck") {
         if any {
             return Err(Failure::said("--no-healthcheck conflicts with --health-* options"));
@@ -151,10 +154,12 @@ fn fill_security(matches: &Matches, host: &mut HostConfig) -> Result<()> {
     host.privileged = matches.flag("privileged");
     host.ipc_mode = text(matches, "ipc");
     host.pid_mode = mode(matches, "pid", "PID", |mode| {
-        matches!(mode, "" | "host") || mode.strip_prefix("container:").is_some_and(|c| !c.is_empty())
+        matches!(mode, "" | "host")
+            || mode.strip_prefix("container:").is_some_and(|c| !c.is_empty())
     })?;
     host.uts_mode = mode(matches, "uts", "UTS", |mode| matches!(mode, "" | "host"))?;
-    host.userns_mode = mode(matches, "userns", "USER", |mode| matches!(mode, "" | "host" | "private"))?;
+    host.userns_mode =
+        mode(matches, "userns", "USER", |mode| matches!(mode, "" | "host" | "private"))?;
     host.cgroupns_mode =
         mode(matches, "cgroupns", "CGROUP", |mode| matches!(mode, "" | "host" | "private"))?;
     host.sysctls = map(&matches.list("sysctl"));
@@ -264,10 +269,11 @@ mod tests {
         let first_line =
             |failure: Failure| failure.text.lines().next().unwrap_or_default().to_owned();
         let found = find(args).map_err(first_line)?;
-        let matches = parse(found.command, &found.name, &args[found.used..]).map_err(|stop| match stop {
-            Stop::Help => "help".to_owned(),
-            Stop::Wrong(failure) => first_line(failure),
-        })?;
+        let matches =
+            parse(found.command, &found.name, &args[found.used..]).map_err(|stop| match stop {
+                Stop::Help => "help".to_owned(),
+                Stop::Wrong(failure) => first_line(failure),
+            })?;
         let endpoint = Endpoint::Unix("/capsa.sock".into());
         let body = body(&matches, &endpoint)
             .map_err(|failure| first_line(failure.of_run(&found.name, 125)))?;
@@ -280,7 +286,11 @@ mod tests {
             Value::Object(map) => map
                 .into_iter()
                 .map(|(key, value)| (key, normal(value)))
-                .filter(|(_, value)| !matches!(value, Value::Null) && *value != serde_json::json!([]) && *value != serde_json::json!({}))
+                .filter(|(_, value)| {
+                    !matches!(value, Value::Null)
+                        && *value != serde_json::json!([])
+                        && *value != serde_json::json!({})
+                })
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
             Value::Array(items) => items.into_iter().map(normal).collect::<Vec<_>>().into(),
@@ -309,6 +319,12 @@ mod tests {
             }
         }
         assert!(cases.len() > 100, "the fixture is not empty");
-        assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} of {} differ:\n{}",
+            wrong.len(),
+            cases.len(),
+            wrong.join("\n")
+        );
     }
 }

@@ -2,9 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use capsa_api::types::{
-    BindOptions, DriverConfig, Mount, StringMap, TmpfsOptions, VolumeOptions,
-};
+use capsa_api::types::{BindOptions, DriverConfig, Mount, StringMap, TmpfsOptions, VolumeOptions};
 
 use crate::failure::{Failure, Result};
 use crate::flags::Matches;
@@ -43,7 +41,10 @@ pub(super) fn volumes(matches: &Matches) -> Result<(Vec<String>, Vec<String>)> {
                 "invalid spec: {text}: empty section between colons"
             )));
         }
-        let relative = source == "." || source == ".." || source.starts_with("./") || source.starts_with("../");
+        let relative = source == "."
+            || source == ".."
+            || source.starts_with("./")
+            || source.starts_with("../");
         match relative {
             true => binds.push(format!("{}:{rest}", absolute(source)?)),
             false => binds.push(text.to_owned()),
@@ -84,7 +85,8 @@ fn mount(text: &str) -> Result<Mount, String> {
     if mount.target.is_empty() {
         return Err("target is required".to_owned());
     }
-    let wrong = |option: &str| format!("cannot mix '{option}' options with mount type '{}'", mount.kind);
+    let wrong =
+        |option: &str| format!("cannot mix '{option}' options with mount type '{}'", mount.kind);
     match mount.kind.as_str() {
         "bind" if mount.volume_options.is_some() => Err(wrong("volume-*")),
         "volume" if mount.bind_options.is_some() => Err(wrong("bind-*")),

@@ -81,7 +81,9 @@ fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, EndpointSett
 /// `--ip`, `--network-alias` and the like belong to the first network.
 fn apply_flags(matches: &Matches, first: &mut EndpointSettings) -> Result<()> {
     let twice = |what: &str| {
-        Failure::said(format!("conflicting options: cannot specify both --{what} and per-network {what}"))
+        Failure::said(format!(
+            "conflicting options: cannot specify both --{what} and per-network {what}"
+        ))
     };
     let aliases = matches.list("network-alias");
     if !aliases.is_empty() {
@@ -133,8 +135,12 @@ fn attachment(text: &str) -> Result<(String, EndpointSettings)> {
                 let options = settings.driver_opts.get_or_insert_default();
                 options.insert(key.to_owned(), value.to_owned());
             }
-            "ip" => value.clone_into(&mut settings.ipam_config.get_or_insert_with(ipam).ipv4_address),
-            "ip6" => value.clone_into(&mut settings.ipam_config.get_or_insert_with(ipam).ipv6_address),
+            "ip" => {
+                value.clone_into(&mut settings.ipam_config.get_or_insert_with(ipam).ipv4_address)
+            }
+            "ip6" => {
+                value.clone_into(&mut settings.ipam_config.get_or_insert_with(ipam).ipv6_address)
+            }
             "link-local-ip" => {
                 settings.ipam_config.get_or_insert_with(ipam).link_local_ips.push(value.to_owned());
             }

@@ -71,9 +71,7 @@ fn publish(text: &str) -> Result<Vec<(String, PortBinding)>> {
         .map_err(|_| Failure::said(format!("invalid containerPort: {container}")))?;
     let host_range = match host {
         "" => None,
-        host => {
-            Some(range(host).map_err(|_| Failure::said(format!("invalid hostPort: {host}")))?)
-        }
+        host => Some(range(host).map_err(|_| Failure::said(format!("invalid hostPort: {host}")))?),
     };
     if let Some((host_from, host_to)) = host_range
         && to - from != host_to - host_from

@@ -8,14 +8,34 @@ use crate::flags::values::{parse_decimal, parse_int, parse_size, parse_uint};
 
 /// Names that setrlimit(2) knows.
 const RLIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-    "rtprio", "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Kernel parameters that a namespace has its own of.
 const SYSCTLS: [&str; 8] = [
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-    "kernel.shmmni", "kernel.shm_rmid_forced",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
 ];
 
 pub(super) fn check_sysctl(text: &str) -> Result<(), String> {
@@ -86,8 +106,11 @@ pub(super) fn fill_fixed(matches: &Matches, host: &mut HostConfig) -> Result<()>
     host.blkio_device_write_bps = each("device-write-bps", bytes_a_second)?;
     host.blkio_device_read_iops = each("device-read-iops", times_a_second)?;
     host.blkio_device_write_iops = each("device-write-iops", times_a_second)?;
-    host.blkio_weight_device =
-        matches.list("blkio-weight-device").into_iter().map(weight_device).collect::<Result<_, _>>()?;
+    host.blkio_weight_device = matches
+        .list("blkio-weight-device")
+        .into_iter()
+        .map(weight_device)
+        .collect::<Result<_, _>>()?;
     host.ulimits = matches.list("ulimit").into_iter().map(ulimit).collect::<Result<_, _>>()?;
     host.ulimits.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(())
@@ -100,7 +123,9 @@ fn restart(text: &str) -> Result<RestartPolicy> {
     }
     let (name, count) = text.split_once(':').unwrap_or((text, ""));
     if name.is_empty() {
-        return Err(Failure::said("invalid restart policy format: no policy provided before colon"));
+        return Err(Failure::said(
+            "invalid restart policy format: no policy provided before colon",
+        ));
     }
     let maximum_retry_count = match count {
         "" => 0,
@@ -121,7 +146,9 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
     let number = |text: &str| parse_int(text);
     let (soft, hard) = (number(soft)?, number(hard)?);
     if hard != -1 && (soft > hard || soft == -1) {
-        return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        ));
     }
     Ok(Ulimit { name: name.to_owned(), hard, soft })
 }

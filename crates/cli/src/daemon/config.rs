@@ -28,10 +28,15 @@ pub(super) static DAEMON: Command = Command {
     usage: "[OPTIONS]",
     about: "Serve the Docker Engine API from this host",
     flags: &[&[
-        Flag::switch("background", "Started by a verb: leave its session and say when ready").hide(),
+        Flag::switch("background", "Started by a verb: leave its session and say when ready")
+            .hide(),
         Flag::text("bip", "Address and prefix of the default bridge, such as 172.17.0.1/16"),
         Flag::text("config-file", "File with more settings (default /etc/capsa/daemon.json)"),
-        Flag::text("data-root", "Where images, containers and volumes are (default /var/lib/capsa)").short('g'),
+        Flag::text(
+            "data-root",
+            "Where images, containers and volumes are (default /var/lib/capsa)",
+        )
+        .short('g'),
         Flag::switch("debug", "Log more").short('D'),
         Flag::list("dns", "Name server for containers"),
         Flag::text("exec-root", "Where the state of running containers is (default /run/capsa)"),
@@ -79,8 +84,12 @@ const FIXED: [(&str, &str); 7] = [
 
 /// Keys that change nothing that capsa promises.
 const HARMLESS: [&str; 6] = [
-    "features", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts",
-    "shutdown-timeout", "raw-logs",
+    "features",
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "shutdown-timeout",
+    "raw-logs",
 ];
 
 /// What the daemon is to do.
@@ -135,7 +144,8 @@ fn engine(merged: &Matches) -> Result<EngineConfig> {
         .list("dns")
         .into_iter()
         .map(|text| {
-            text.parse::<IpAddr>().map_err(|_| Failure::said(format!("{text} is not an ip address")))
+            text.parse::<IpAddr>()
+                .map_err(|_| Failure::said(format!("{text} is not an ip address")))
         })
         .collect::<Result<Vec<_>>>()?;
     let log_options: BTreeMap<String, String> = map(&merged.list("log-opt"));
@@ -164,7 +174,9 @@ fn log_level(text: &str) -> Result<Level> {
 fn read_file(path: &str, asked: bool) -> Result<Map<String, Value>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if !asked && error.kind() == std::io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) if !asked && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Map::new());
+        }
         Err(error) => return Err(Failure::io("open", path, &error)),
     };
     if bytes.trim_ascii().is_empty() {
@@ -238,7 +250,8 @@ fn merge(file: &Map<String, Value>, flags: &Matches) -> Result<Matches, String> 
             None | Some(Value::Null) => {}
             Some(Value::Array(items)) => {
                 for item in items {
-                    let text = item.as_str().ok_or_else(|| format!("{key}: want a list of texts"))?;
+                    let text =
+                        item.as_str().ok_or_else(|| format!("{key}: want a list of texts"))?;
                     merged.push(flag, text);
                 }
             }
@@ -276,7 +289,8 @@ mod tests {
     fn tempfile() -> PathBuf {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("capsa-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("capsa-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         folder
@@ -308,7 +322,9 @@ mod tests {
         assert!(unknown.ends_with("don't match any configuration option: data-rot"), "{unknown}");
         let other = settings(r#"{"iptables":false}"#, &[]).unwrap_err();
         assert!(other.contains("iptables can only be true here, not false"), "{other}");
-        assert!(settings("{", &[]).unwrap_err().contains("unable to configure the daemon with file"));
+        assert!(
+            settings("{", &[]).unwrap_err().contains("unable to configure the daemon with file")
+        );
         assert!(settings("{}", &["--nope"]).unwrap_err().starts_with("unknown flag: --nope"));
     }
 }

@@ -129,7 +129,8 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>> {
 
 fn make_parent(path: &Path) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(parent).map_err(|error| Failure::io("mkdir", &parent.to_string_lossy(), &error))
+    fs::create_dir_all(parent)
+        .map_err(|error| Failure::io("mkdir", &parent.to_string_lossy(), &error))
 }
 
 /// Tells whoever started us, and gives the pipe back.

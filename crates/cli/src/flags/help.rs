@@ -58,7 +58,8 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let last = lines.len() - 1;
-        if !lines[last].is_empty() && lines[last].chars().count() + 1 + word.chars().count() > room {
+        if !lines[last].is_empty() && lines[last].chars().count() + 1 + word.chars().count() > room
+        {
             lines.push(word.to_owned());
         } else {
             if !lines[last].is_empty() {

@@ -66,9 +66,8 @@ fn read_long(
     if long == "help" {
         return Err(Wrong::Help);
     }
-    let flag = command
-        .by_long(long)
-        .ok_or_else(|| Wrong::Text(format!("unknown flag: --{long}")))?;
+    let flag =
+        command.by_long(long).ok_or_else(|| Wrong::Text(format!("unknown flag: --{long}")))?;
     match (flag.kind, value, rest.first()) {
         (_, Some(value), _) => store(flag, value, matches).map(|()| 0),
         (Kind::Bool, None, _) => store(flag, "true", matches).map(|()| 0),
@@ -174,15 +173,14 @@ mod tests {
         let found = find(&words).map_err(|_| "no such verb".to_owned())?;
         parse(found.command, &found.name, &words[found.used..]).map_err(|stop| match stop {
             Stop::Help => "help".to_owned(),
-            Stop::Wrong(failure) => {
-                failure.text.lines().next().unwrap_or_default().to_owned()
-            }
+            Stop::Wrong(failure) => failure.text.lines().next().unwrap_or_default().to_owned(),
         })
     }
 
     #[test]
     fn letters_combine_and_carry_values() {
-        let matches = read(&["run", "-itp80:80", "-e=A=1", "-eB", "--rm=false", "img", "-x"]).unwrap();
+        let matches =
+            read(&["run", "-itp80:80", "-e=A=1", "-eB", "--rm=false", "img", "-x"]).unwrap();
         assert!(matches.flag("interactive") && matches.flag("tty"));
         assert!(!matches.flag("rm") && matches.given("rm"));
         assert_eq!(matches.list("publish"), ["80:80"]);

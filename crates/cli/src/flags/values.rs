@@ -55,9 +55,8 @@ pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
     }
-    let split = text
-        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
-        .map_or(0, |at| at + 1);
+    let split =
+        text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').map_or(0, |at| at + 1);
     let (number, suffix) = text.split_at(split);
     let number: f64 = number.trim_end().parse().map_err(|_| invalid())?;
     if number < 0.0 || !number.is_finite() {
@@ -128,7 +127,11 @@ pub(crate) fn parse_decimal(text: &str) -> Result<i64, String> {
     }
     let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
     let part: i64 = format!("{part:0<9}").parse().map_err(|_| invalid())?;
-    whole.checked_mul(1_000_000_000).and_then(|nano| nano.checked_add(part)).map(|n| sign * n).ok_or_else(invalid)
+    whole
+        .checked_mul(1_000_000_000)
+        .and_then(|nano| nano.checked_add(part))
+        .map(|n| sign * n)
+        .ok_or_else(invalid)
 }
 
 pub(crate) fn check_bool(text: &str) -> Result<(), String> {

@@ -114,10 +114,16 @@ mod tests {
 
     #[test]
     fn rows_are_shown_in_every_form() {
-        assert_eq!(show(None, false), "CONTAINER ID   NAMES\nabc            web\ndef            db\n");
+        assert_eq!(
+            show(None, false),
+            "CONTAINER ID   NAMES\nabc            web\ndef            db\n"
+        );
         assert_eq!(show(None, true), "abc\ndef\n");
         assert_eq!(show(Some("{{.Names}}!"), false), "web!\ndb!\n");
-        assert_eq!(show(Some("table {{.Names}}\\t{{upper .ID}}"), false), "NAMES     CONTAINER ID\nweb       ABC\ndb        DEF\n");
+        assert_eq!(
+            show(Some("table {{.Names}}\\t{{upper .ID}}"), false),
+            "NAMES     CONTAINER ID\nweb       ABC\ndb        DEF\n"
+        );
         assert_eq!(
             show(Some("json"), false),
             "{\"ID\":\"abc\",\"Names\":\"web\"}\n{\"ID\":\"def\",\"Names\":\"db\"}\n"
@@ -127,8 +133,10 @@ mod tests {
 
     #[test]
     fn a_label_is_asked_for_by_name() {
-        let labelled = [row(vec![("Label", Value::Lookup(vec![("k".to_owned(), "v".to_owned())]))])];
-        let format = Format::choose(Some("table {{.Label \"k\"}}"), false, "", "").unwrap_or_else(|_| panic!("template"));
+        let labelled =
+            [row(vec![("Label", Value::Lookup(vec![("k".to_owned(), "v".to_owned())]))])];
+        let format = Format::choose(Some("table {{.Label \"k\"}}"), false, "", "")
+            .unwrap_or_else(|_| panic!("template"));
         assert_eq!(format.render(&[("Label", "")], &labelled).unwrap_or_default(), "k\nv\n");
     }
 }

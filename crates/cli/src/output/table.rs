@@ -36,7 +36,8 @@ fn widths(lines: &[Vec<&str>]) -> Vec<Vec<usize>> {
                 from += 1;
                 continue;
             }
-            let to = (from..lines.len()).find(|at| widths[*at].len() <= column).unwrap_or(lines.len());
+            let to =
+                (from..lines.len()).find(|at| widths[*at].len() <= column).unwrap_or(lines.len());
             let longest =
                 lines[from..to].iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
             let width = if longest == 0 { 0 } else { (longest + PADDING).max(MIN_WIDTH) };

@@ -104,7 +104,12 @@ fn default() -> Context {
         "Metadata": {},
         "Endpoints": { "docker": { "Host": host, "SkipTLSVerify": false } },
     });
-    Context { name: "default".to_owned(), description: "The daemon of this host".to_owned(), host, raw }
+    Context {
+        name: "default".to_owned(),
+        description: "The daemon of this host".to_owned(),
+        host,
+        raw,
+    }
 }
 
 fn file(config: &ConfigFile, name: &str) -> PathBuf {

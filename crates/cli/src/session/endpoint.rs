@@ -47,9 +47,9 @@ pub(crate) fn parse_host(text: &str) -> Result<Endpoint> {
         "unix" if rest.is_empty() => Ok(Endpoint::Unix(DEFAULT_SOCKET.into())),
         "unix" => Ok(Endpoint::Unix(rest.into())),
         "tcp" | "http" => parse_tcp(rest).map(Endpoint::Tcp),
-        "ssh" | "npipe" | "fd" | "https" => {
-            Err(Failure::said(format!("the daemon address {text} can't be used: {scheme}:// is not supported")))
-        }
+        "ssh" | "npipe" | "fd" | "https" => Err(Failure::said(format!(
+            "the daemon address {text} can't be used: {scheme}:// is not supported"
+        ))),
         _ => Err(Failure::said(format!("Unable to parse docker host `{text}`"))),
     }
 }

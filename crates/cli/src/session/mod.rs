@@ -40,7 +40,13 @@ pub(crate) struct Session {
 impl Session {
     /// A session for the verb `name`; nothing is read or connected yet.
     pub(crate) fn new(globals: Globals, name: String) -> Self {
-        Self { globals, name, config: OnceCell::new(), client: OnceCell::new(), version: Cell::default() }
+        Self {
+            globals,
+            name,
+            config: OnceCell::new(),
+            client: OnceCell::new(),
+            version: Cell::default(),
+        }
     }
 
     /// The client of the chosen daemon; connects at the first request.

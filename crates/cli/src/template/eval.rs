@@ -6,14 +6,34 @@ use super::{Missing, functions};
 
 /// Keys whose entries are named by users: asking for one that isn't there is no mistake.
 const USER_KEYS: [&str; 12] = [
-    "Labels", "Networks", "Ports", "Options", "DriverOpts", "Sysctls", "ExposedPorts", "Volumes",
-    "Annotations", "LogConfig", "Containers", "PortBindings",
+    "Labels",
+    "Networks",
+    "Ports",
+    "Options",
+    "DriverOpts",
+    "Sysctls",
+    "ExposedPorts",
+    "Volumes",
+    "Annotations",
+    "LogConfig",
+    "Containers",
+    "PortBindings",
 ];
 
 /// Keys that are there only when they have something to say.
 const OPTIONAL_KEYS: [&str; 12] = [
-    "Health", "Healthcheck", "SizeRw", "SizeRootFs", "StorageOpt", "Tmpfs", "Mounts", "Init", "Runtime",
-    "Annotations", "OnBuild", "ExposedPorts",
+    "Health",
+    "Healthcheck",
+    "SizeRw",
+    "SizeRootFs",
+    "StorageOpt",
+    "Tmpfs",
+    "Mounts",
+    "Init",
+    "Runtime",
+    "Annotations",
+    "OnBuild",
+    "ExposedPorts",
 ];
 
 /// Fills `nodes` in. With `titles` functions hand their first argument on.
@@ -85,7 +105,11 @@ impl Walk {
             Node::With(head, body, otherwise) => {
                 let depth = self.variables.len();
                 let value = self.pipeline(head, dot)?;
-                let flow = if value.truth() { self.block(body, &value) } else { self.block(otherwise, dot) };
+                let flow = if value.truth() {
+                    self.block(body, &value)
+                } else {
+                    self.block(otherwise, dot)
+                };
                 self.variables.truncate(depth);
                 return flow;
             }
@@ -128,7 +152,9 @@ impl Walk {
     }
 
     fn bind(&mut self, name: &str, value: Value, declares: bool) {
-        if !declares && let Some(slot) = self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+        if !declares
+            && let Some(slot) = self.variables.iter_mut().rev().find(|(known, _)| known == name)
+        {
             slot.1 = value;
             return;
         }
@@ -173,7 +199,11 @@ impl Walk {
         match (value, arguments.as_slice()) {
             (value, []) => Ok(value),
             (Value::Lookup(labels), [Value::Text(key)]) => Ok(Value::Text(
-                labels.iter().find(|(name, _)| name == key).map(|(_, v)| v.clone()).unwrap_or_default(),
+                labels
+                    .iter()
+                    .find(|(name, _)| name == key)
+                    .map(|(_, v)| v.clone())
+                    .unwrap_or_default(),
             )),
             (_, [Value::Text(key)]) if self.titles => Ok(Value::Text(key.clone())),
             _ => Err("can't give argument to non-function".to_owned()),
@@ -273,8 +303,10 @@ fn rounds(over: &Value) -> Result<Vec<(Value, Value)>, String> {
             .map(|(at, item)| (Value::Int(i64::try_from(at).unwrap_or(i64::MAX)), item.clone()))
             .collect()),
         Value::Map(entries) => {
-            let mut rounds: Vec<_> =
-                entries.iter().map(|(key, item)| (Value::Text(key.clone()), item.clone())).collect();
+            let mut rounds: Vec<_> = entries
+                .iter()
+                .map(|(key, item)| (Value::Text(key.clone()), item.clone()))
+                .collect();
             rounds.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
             Ok(rounds)
         }

@@ -4,8 +4,9 @@ use super::value::Value;
 use std::cmp::Ordering;
 
 const NAMES: [&str; 25] = [
-    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print", "printf",
-    "println", "json", "join", "split", "title", "lower", "upper", "pad", "truncate", "urlquery", "html",
+    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print",
+    "printf", "println", "json", "join", "split", "title", "lower", "upper", "pad", "truncate",
+    "urlquery", "html",
 ];
 
 /// Whether there is such a function.
@@ -17,8 +18,18 @@ pub(super) fn exists(name: &str) -> bool {
 pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
     match (name, arguments) {
         ("not", [value]) => Ok(Value::Bool(!value.truth())),
-        ("and", _) => Ok(arguments.iter().find(|v| !v.truth()).or(arguments.last()).cloned().unwrap_or_default()),
-        ("or", _) => Ok(arguments.iter().find(|v| v.truth()).or(arguments.last()).cloned().unwrap_or_default()),
+        ("and", _) => Ok(arguments
+            .iter()
+            .find(|v| !v.truth())
+            .or(arguments.last())
+            .cloned()
+            .unwrap_or_default()),
+        ("or", _) => Ok(arguments
+            .iter()
+            .find(|v| v.truth())
+            .or(arguments.last())
+            .cloned()
+            .unwrap_or_default()),
         ("eq", [first, rest @ ..]) if !rest.is_empty() => {
             Ok(Value::Bool(rest.iter().any(|other| same(first, other))))
         }
@@ -105,11 +116,11 @@ fn len(value: &Value) -> Result<Value, String> {
 
 fn index(value: &Value, key: &Value) -> Result<Value, String> {
     match (value, key) {
-        (Value::List(items), Value::Int(at)) => usize::try_from(*at)
-            .ok()
-            .and_then(|at| items.get(at))
-            .cloned()
-            .ok_or_else(|| format!("error calling index: reflect: slice index out of range: {at}")),
+        (Value::List(items), Value::Int(at)) => {
+            usize::try_from(*at).ok().and_then(|at| items.get(at)).cloned().ok_or_else(|| {
+                format!("error calling index: reflect: slice index out of range: {at}")
+            })
+        }
         (Value::Map(_), Value::Text(key)) => {
             // A missing text of a map of texts is "", as Go's zero value is.
             Ok(value.get(key).cloned().unwrap_or_else(|| zero(value)))
@@ -233,8 +244,12 @@ impl Spec {
                 super::quote_json(&shown(value), &mut quoted);
                 quoted
             }
-            ('f' | 'g' | 'e', Value::Float(number)) => format!("{number:.*}", self.precision.unwrap_or(6)),
-            ('f', Value::Int(number)) => format!("{:.*}", self.precision.unwrap_or(6), *number as f64),
+            ('f' | 'g' | 'e', Value::Float(number)) => {
+                format!("{number:.*}", self.precision.unwrap_or(6))
+            }
+            ('f', Value::Int(number)) => {
+                format!("{:.*}", self.precision.unwrap_or(6), *number as f64)
+            }
             ('s', value) => {
                 let text = shown(value);
                 self.precision.map_or(text.clone(), |most| text.chars().take(most).collect())

@@ -111,7 +111,9 @@ fn tokens(body: &str) -> Result<Vec<Token>, String> {
     let mut at = 0;
     while at < chars.len() {
         let c = chars[at];
-        let glued = at > 0 && !SPACE.contains(&chars[at - 1]) && !matches!(chars[at - 1], '(' | '|' | ',' | '=');
+        let glued = at > 0
+            && !SPACE.contains(&chars[at - 1])
+            && !matches!(chars[at - 1], '(' | '|' | ',' | '=');
         let next = chars.get(at + 1).copied().unwrap_or(' ');
         let token = match c {
             c if SPACE.contains(&c) => {
@@ -137,7 +139,9 @@ fn tokens(body: &str) -> Result<Vec<Token>, String> {
                 Token::Variable(word(&chars, &mut at))
             }
             '"' | '`' | '\'' => quoted(&chars, &mut at)?,
-            c if c.is_ascii_digit() || (matches!(c, '-' | '+' | '.') && (next.is_ascii_digit() || next == '.')) => {
+            c if c.is_ascii_digit()
+                || (matches!(c, '-' | '+' | '.') && (next.is_ascii_digit() || next == '.')) =>
+            {
                 number(&chars, &mut at)?
             }
             c if is_word(c) => Token::Word(word(&chars, &mut at)),
@@ -203,7 +207,10 @@ fn quoted(chars: &[char], at: &mut usize) -> Result<Token, String> {
                 let digits = if c == 'x' { 2 } else { 4 };
                 let hex: String = chars.iter().skip(*at).take(digits).collect();
                 *at += digits;
-                u32::from_str_radix(&hex, 16).ok().and_then(char::from_u32).ok_or("bad escape in string")?
+                u32::from_str_radix(&hex, 16)
+                    .ok()
+                    .and_then(char::from_u32)
+                    .ok_or("bad escape in string")?
             }
             other => other,
         });

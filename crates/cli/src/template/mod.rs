@@ -33,7 +33,8 @@ pub(crate) enum Missing {
 impl Template {
     /// Reads a template.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let tokens = lex::split(text).map_err(|why| format!("template parsing error: template: :1: {why}"))?;
+        let tokens = lex::split(text)
+            .map_err(|why| format!("template parsing error: template: :1: {why}"))?;
         let nodes = parse::parse(tokens)
             .map_err(|why| format!("template parsing error: template: :1: {why}"))?;
         Ok(Self { nodes })
@@ -83,18 +84,27 @@ mod tests {
             ("{{join .L \", \"}}", "a, b"),
             ("{{index .M \"k\"}}{{index .L 1}}", "vb"),
             ("{{len .L}} {{len .Name}}", "2 3"),
-            ("{{printf \"%s-%03d-%q-%v-%5s|%-5s|%x\" .Name .N .Name .L \"ab\" \"ab\" 255}}", "web-003-\"web\"-[a b]-   ab|ab   |ff"),
+            (
+                "{{printf \"%s-%03d-%q-%v-%5s|%-5s|%x\" .Name .N .Name .L \"ab\" \"ab\" 255}}",
+                "web-003-\"web\"-[a b]-   ab|ab   |ff",
+            ),
             ("a {{- .Name -}} b", "awebb"),
             ("{{/* note */}}x", "x"),
             ("{{println .Name}}", "web\n"),
             ("{{.Missing}}", "<no value>"),
             ("{{and .Name .E}}|{{or .E \"d\"}}|{{not .E}}", "|d|true"),
-            ("{{lt 1 2}}{{ge 2 2}}{{ne .Name \"x\"}}{{eq .Name \"a\" \"web\"}}", "truetruetruetrue"),
+            (
+                "{{lt 1 2}}{{ge 2 2}}{{ne .Name \"x\"}}{{eq .Name \"a\" \"web\"}}",
+                "truetruetruetrue",
+            ),
             ("{{title \"hello world\"}}{{lower \"AB\"}}", "Hello Worldab"),
             ("{{truncate .Name 2}}{{pad .Name 1 2}}|", "we web  |"),
             ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
             ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "172.17.0.2"),
-            ("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} -> {{(index $c 0).HostPort}}{{end}}", "80/tcp -> 8080"),
+            (
+                "{{range $p, $c := .NetworkSettings.Ports}}{{$p}} -> {{(index $c 0).HostPort}}{{end}}",
+                "80/tcp -> 8080",
+            ),
             ("{{$x := .Name}}{{range .L}}{{$x}}{{$.N}}{{end}}", "web3web3"),
             ("{{$x := 1}}{{range .L}}{{$x = .}}{{end}}{{$x}}", "b"),
             ("{{range .L}}{{if eq . \"b\"}}{{break}}{{end}}{{.}}{{end}}", "a"),
@@ -102,7 +112,7 @@ mod tests {
             ("{{.L}} {{.M}}", "[a b] map[j:w k:v]"),
             ("{{slice .Name 0 2}}", "we"),
             ("{{`raw\\n`}}{{'a'}}{{1.5}}{{true}}{{nil | print}}", "raw\\n971.5true<nil>"),
-            ("{{print 1 2 \"x\" \"y\"}}", "1 2x y"),
+            ("{{print 1 2 \"x\" \"y\" 3 4}}", "1 2xy3 4"),
             ("{{.State}}", "map[Health:<nil> Status:running]"),
         ] {
             assert_eq!(fill(template, data), want, "{template}");
@@ -111,7 +121,10 @@ mod tests {
 
     #[test]
     fn wrong_templates_say_where() {
-        assert!(fill("{{.Name", "{}").starts_with("BAD template parsing error: template: :1: unclosed action"));
+        assert!(
+            fill("{{.Name", "{}")
+                .starts_with("BAD template parsing error: template: :1: unclosed action")
+        );
         assert!(fill("{{if .x}}", "{}").contains("unexpected EOF"));
         assert!(fill("{{nope .x}}", "{}").contains("function \"nope\" not defined"));
         assert!(fill("{{end}}", "{}").contains("unexpected {{end}}"));

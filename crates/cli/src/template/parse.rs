@@ -157,7 +157,13 @@ fn pipeline(tokens: &[Token]) -> Result<Pipeline, String> {
             pipeline.declares = *sign == Token::Declare;
             rest = tail;
         }
-        [Token::Variable(index), Token::Comma, Token::Variable(item), sign @ (Token::Declare | Token::Assign), tail @ ..] => {
+        [
+            Token::Variable(index),
+            Token::Comma,
+            Token::Variable(item),
+            sign @ (Token::Declare | Token::Assign),
+            tail @ ..,
+        ] => {
             pipeline.variables = vec![index.clone(), item.clone()];
             pipeline.declares = *sign == Token::Declare;
             rest = tail;

@@ -46,8 +46,13 @@ async fn attach(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     if tty && stdin && !terminal::stdin_is() {
         return Err(Failure::said("the input device is not a TTY"));
     }
-    let streams =
-        Streams { stdin, tty, stdout: true, stderr: true, detach: detach_keys(&session, &matches)? };
+    let streams = Streams {
+        stdin,
+        tty,
+        stdout: true,
+        stderr: true,
+        detach: detach_keys(&session, &matches)?,
+    };
     let forwards = !tty && matches.switch("sig-proxy").unwrap_or(true);
     let caught = if forwards { Some(Caught::forwarded()?) } else { None };
     let life = stay(client, &shown.id, streams);
@@ -69,7 +74,8 @@ async fn stay(client: &Client, id: &str, streams: Streams) -> Outcome {
         client.stream(Method::POST, &wait_path, Payload::Empty),
     )?;
     let path = format!("/containers/{id}");
-    if streams.tty && terminal::stdout_is()
+    if streams.tty
+        && terminal::stdout_is()
         && let Some((rows, columns)) = terminal::size()
     {
         // One row more and back: what runs there draws its screen anew.

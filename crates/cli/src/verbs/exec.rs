@@ -52,7 +52,10 @@ async fn exec(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let start_path = format!("/exec/{}/start", made.id);
     let start = ExecStart { detach, tty, console_size: request.console_size.clone() };
     if detach {
-        client.act(Method::POST, &start_path, Payload::json(&start)?).await.map_err(start_failure)?;
+        client
+            .act(Method::POST, &start_path, Payload::json(&start)?)
+            .await
+            .map_err(start_failure)?;
         return Ok(0);
     }
     let stream = client.hijack(&start_path, &start).await.map_err(start_failure)?;

@@ -34,7 +34,9 @@ pub(super) fn wanted(words: &[String]) -> Option<String> {
         ["help"] => Some(overview()),
         ["help", rest @ ..] => {
             let owned: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
-            if let [name] = rest && is_group(name) {
+            if let [name] = rest
+                && is_group(name)
+            {
                 return Some(group(name));
             }
             let found = super::find(&owned).ok()?;

@@ -202,10 +202,17 @@ fn describe(image: &ImageSummary, whole: bool, by_digest: bool) -> Vec<Value> {
         .collect()
 }
 
-fn image_row(image: &ImageSummary, whole: bool, repository: String, tag: String, digest: String) -> Value {
+fn image_row(
+    image: &ImageSummary,
+    whole: bool,
+    repository: String,
+    tag: String,
+    digest: String,
+) -> Value {
     let id = if whole { image.id.as_str() } else { short_id(&image.id) };
     let unknown = || "N/A".to_owned();
-    let shared = if image.shared_size < 0 { unknown() } else { human_size(image.shared_size as f64, 3) };
+    let shared =
+        if image.shared_size < 0 { unknown() } else { human_size(image.shared_size as f64, 3) };
     let unique = match image.shared_size {
         i64::MIN..0 => unknown(),
         shared => human_size((image.size - shared) as f64, 3),
@@ -215,7 +222,10 @@ fn image_row(image: &ImageSummary, whole: bool, repository: String, tag: String,
     row(vec![
         ("Containers", containers.into()),
         ("CreatedAt", absolute(image.created).into()),
-        ("CreatedSince", if image.created > 0 { ago(image.created) } else { "N/A".to_owned() }.into()),
+        (
+            "CreatedSince",
+            if image.created > 0 { ago(image.created) } else { "N/A".to_owned() }.into(),
+        ),
         ("Digest", digest.into()),
         ("ID", id.into()),
         ("Label", lookup(&image.labels.clone().unwrap_or_default())),
@@ -241,7 +251,8 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let query = &query;
     each_argument(&matches.args, |name| async move {
         let path = with_query(&format!("/images/{}", image_path(name)), query);
-        let done: Vec<ImageDeleted> = match client.call(Method::DELETE, &path, Payload::Empty).await {
+        let done: Vec<ImageDeleted> = match client.call(Method::DELETE, &path, Payload::Empty).await
+        {
             Ok(done) => done,
             Err(error) if force && error.status() == Some(404) => {
                 crate::output::note(&format!("Error response from daemon: {error}"));
@@ -268,8 +279,12 @@ pub(crate) fn image_path(name: &str) -> String {
 }
 
 async fn tag(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
-    let target = Reference::parse(matches.arg(1))
-        .map_err(|error| Failure::said(format!("Error parsing reference: {:?} is not a valid repository/tag: {error}", matches.arg(1))))?;
+    let target = Reference::parse(matches.arg(1)).map_err(|error| {
+        Failure::said(format!(
+            "Error parsing reference: {:?} is not a valid repository/tag: {error}",
+            matches.arg(1)
+        ))
+    })?;
     if target.digest().is_some() {
         return Err(Failure::said("refusing to create a tag with a digest reference"));
     }
@@ -351,15 +366,18 @@ async fn save(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 /// An archive on a terminal helps nobody.
 pub(crate) fn refuse_terminal(output: Option<&str>) -> Result<()> {
     match output {
-        None if terminal::stdout_is() => {
-            Err(Failure::said("cowardly refusing to save to a terminal. Use the -o flag or redirect"))
-        }
+        None if terminal::stdout_is() => Err(Failure::said(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        )),
         _ => Ok(()),
     }
 }
 
 /// Writes a body to standard output, or into a file that appears only when it is complete.
-pub(crate) async fn copy_to(mut body: capsa_api::client::BodyStream, output: Option<&str>) -> Result<()> {
+pub(crate) async fn copy_to(
+    mut body: capsa_api::client::BodyStream,
+    output: Option<&str>,
+) -> Result<()> {
     let Some(path) = output else {
         while let Some(chunk) = body.chunk().await? {
             crate::output::out(&chunk);

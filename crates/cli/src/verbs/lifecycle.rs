@@ -207,10 +207,13 @@ async fn stop(session: Rc<Session>, matches: Rc<Matches>, action: &'static str) 
 
 async fn kill(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let client = session.client()?;
-    let query: Vec<_> = matches.text("signal").map(|signal| ("signal", signal)).into_iter().collect();
+    let query: Vec<_> =
+        matches.text("signal").map(|signal| ("signal", signal)).into_iter().collect();
     let query = &query;
     each_argument(&matches.args, |name| async move {
-        client.post_empty(&with_query(&format!("/containers/{}/kill", encode(name)), query)).await?;
+        client
+            .post_empty(&with_query(&format!("/containers/{}/kill", encode(name)), query))
+            .await?;
         line(name);
         Ok(())
     })

@@ -68,6 +68,8 @@ async fn logs(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 
 fn moment(matches: &Matches, flag: &str) -> Result<Option<String>> {
     let text = matches.text(flag).filter(|text| !text.is_empty());
-    text.map(|text| point(text).map_err(|why| Failure::said(format!("invalid value for {flag:?}: {why}"))))
-        .transpose()
+    text.map(|text| {
+        point(text).map_err(|why| Failure::said(format!("invalid value for {flag:?}: {why}")))
+    })
+    .transpose()
 }

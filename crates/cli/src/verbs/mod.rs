@@ -1,15 +1,31 @@
 //! Every verb of the client, and the way from argv to the one that is meant.
 
 mod attach;
+mod commit;
+mod context;
+mod cp;
+mod events;
 mod exec;
+mod files;
 mod help;
 mod images;
+mod info;
+mod inspect;
 mod lifecycle;
 mod logs;
+mod network;
+mod port;
 mod progress;
+mod prune;
 mod ps;
 mod pull;
+mod registry;
 mod run;
+mod stats;
+mod system;
+mod top;
+mod update;
+mod volume;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,13 +71,55 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &lifecycle::RM,
     &lifecycle::RENAME,
     &logs::LOGS,
+    &cp::CP,
+    &files::DIFF,
+    &files::EXPORT,
+    &commit::COMMIT,
+    &commit::IMPORT,
+    &top::TOP,
+    &port::PORT,
+    &update::UPDATE,
+    &stats::STATS,
     &images::LS,
     &images::RM,
     &images::TAG,
     &images::HISTORY,
     &images::LOAD,
     &images::SAVE,
+    &inspect::ANY,
+    &inspect::CONTAINER,
+    &inspect::IMAGE,
+    &inspect::VOLUME,
+    &inspect::NETWORK,
+    &volume::CREATE,
+    &volume::LS,
+    &volume::RM,
+    &network::CREATE,
+    &network::LS,
+    &network::RM,
+    &network::CONNECT,
+    &network::DISCONNECT,
+    &prune::CONTAINERS,
+    &prune::IMAGES,
+    &prune::VOLUMES,
+    &prune::NETWORKS,
+    &prune::SYSTEM,
+    &events::EVENTS,
+    &info::INFO,
+    &info::VERSION,
+    &system::DF,
     &pull::PULL,
+    &registry::PUSH,
+    &registry::SEARCH,
+    &registry::LOGIN,
+    &registry::LOGOUT,
+    &registry::BUILD,
+    &context::LS,
+    &context::SHOW,
+    &context::USE,
+    &context::INSPECT,
+    &context::CREATE,
+    &context::RM,
 ];
 
 /// Flags before the verb.
@@ -160,7 +218,10 @@ fn show(text: String) -> Result<Option<Prepared>> {
 }
 
 fn globals(matches: &Matches) -> Result<Globals> {
-    if let Some(flag) = ["tls", "tlsverify", "tlscacert", "tlscert", "tlskey"].iter().find(|flag| matches.given(flag)) {
+    if let Some(flag) = ["tls", "tlsverify", "tlscacert", "tlscert", "tlskey"]
+        .iter()
+        .find(|flag| matches.given(flag))
+    {
         return Err(Failure::said(format!(
             "--{flag} is not supported\nhint: reach a remote daemon through a socket forwarded by ssh -L"
         )));

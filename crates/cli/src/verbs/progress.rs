@@ -67,7 +67,8 @@ impl Screen {
         if message.status.is_empty() {
             return;
         }
-        let counted = message.progress_detail.filter(|detail| detail.current > 0 || detail.total > 0);
+        let counted =
+            message.progress_detail.filter(|detail| detail.current > 0 || detail.total > 0);
         let mut line = String::new();
         if !message.id.is_empty() {
             let _ = write!(line, "{}: ", message.id);

@@ -58,7 +58,8 @@ async fn ps(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let quiet = matches.flag("quiet");
     let size = matches.flag("size");
     let needs_size = size || (!quiet && asked.is_some_and(|text| text.contains(".Size")));
-    let last = if matches.flag("latest") { Some(1) } else { matches.int("last").filter(|n| *n > 0) };
+    let last =
+        if matches.flag("latest") { Some(1) } else { matches.int("last").filter(|n| *n > 0) };
     let last = last.map(|count| count.to_string());
     let filter = filters(&matches);
     let mut query = Vec::new();
@@ -73,8 +74,12 @@ async fn ps(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let path = with_query("/containers/json", &query);
     let containers: Vec<ContainerSummary> = session.client()?.get(&path).await?;
     let columns = match size {
-        true => "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
-        false => "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+        true => {
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}"
+        }
+        false => {
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+        }
     };
     show(&containers, asked, quiet, columns, matches.flag("no-trunc"))?;
     Ok(0)
@@ -94,9 +99,11 @@ fn show(
 /// The named values of a container.
 pub(crate) fn describe(container: &ContainerSummary, whole: bool) -> Value {
     let id = if whole { container.id.as_str() } else { short_id(&container.id) };
-    let names: Vec<&str> = container.names.iter().map(|name| name.trim_start_matches('/')).collect();
+    let names: Vec<&str> =
+        container.names.iter().map(|name| name.trim_start_matches('/')).collect();
     // Links put `other/alias` among the names.
-    let own: Vec<&str> = names.iter().filter(|name| whole || !name.contains('/')).copied().collect();
+    let own: Vec<&str> =
+        names.iter().filter(|name| whole || !name.contains('/')).copied().collect();
     let mut command = String::new();
     let text = if whole { container.command.clone() } else { ellipsis(&container.command, 20) };
     quote_json(&text, &mut command);
@@ -126,7 +133,10 @@ fn image(container: &ContainerSummary, whole: bool) -> String {
     match container.image.as_str() {
         "" => "<no image>".to_owned(),
         image if !whole && image.starts_with("sha256:") => short_id(image).to_owned(),
-        image => image.split_once('@').map_or(image, |(name, _)| if whole { image } else { name }).to_owned(),
+        image => image
+            .split_once('@')
+            .map_or(image, |(name, _)| if whole { image } else { name })
+            .to_owned(),
     }
 }
 
@@ -164,7 +174,12 @@ pub(crate) fn lookup(labels: &StringMap) -> Value {
 fn ports(ports: &[Port]) -> String {
     let mut ports = ports.to_vec();
     ports.sort_by(|a, b| {
-        (&a.ip, a.private_port, a.public_port, &a.kind).cmp(&(&b.ip, b.private_port, b.public_port, &b.kind))
+        (&a.ip, a.private_port, a.public_port, &a.kind).cmp(&(
+            &b.ip,
+            b.private_port,
+            b.public_port,
+            &b.kind,
+        ))
     });
     let mut groups: Vec<Vec<&Port>> = Vec::new();
     for port in &ports {
@@ -184,7 +199,11 @@ fn ports(ports: &[Port]) -> String {
     }
     // Ports that nobody outside can reach come last.
     groups.sort_by_key(|group| group.first().is_some_and(|port| port.public_port == 0));
-    groups.iter().filter_map(|group| Some(span(group.first()?, group.last()?))).collect::<Vec<_>>().join(", ")
+    groups
+        .iter()
+        .filter_map(|group| Some(span(group.first()?, group.last()?)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn span(first: &Port, last: &Port) -> String {

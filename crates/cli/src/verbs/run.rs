@@ -13,8 +13,8 @@ use capsa_api::types::{CreateRequest, CreateResponse, WaitResponse};
 use capsa_api::{Client, ClientError, Hijacked, Payload};
 use hyper::Method;
 
-use super::pull::{self, Shown};
 use super::Outcome;
+use super::pull::{self, Shown};
 use crate::create;
 use crate::failure::{Failure, Result};
 use crate::flags::{Arity, Command, Flag, Matches};
@@ -79,23 +79,22 @@ async fn create_only(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 async fn run(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let name = session.name.as_str();
     let wrong = |failure: Failure| failure.of_run(name, 125);
-    let mut request = session
-        .endpoint()
-        .and_then(|endpoint| create::body(&matches, &endpoint))
-        .map_err(wrong)?;
+    let mut request =
+        session.endpoint().and_then(|endpoint| create::body(&matches, &endpoint)).map_err(wrong)?;
     let config = &request.config;
     if config.attach_stdin && config.tty && !terminal::stdin_is() {
         return Err(Failure::said("the input device is not a TTY"));
     }
-    if config.tty && let Some((rows, columns)) = terminal::size() {
+    if config.tty
+        && let Some((rows, columns)) = terminal::size()
+    {
         request.host_config.console_size = vec![rows.into(), columns.into()];
     }
     add_proxies(&session, &mut request);
     let keys = detach_keys(&session, &matches).map_err(wrong)?;
     let detached = matches.flag("detach");
-    let attached = request.config.attach_stdin
-        || request.config.attach_stdout
-        || request.config.attach_stderr;
+    let attached =
+        request.config.attach_stdin || request.config.attach_stdout || request.config.attach_stderr;
     let forwards = !detached && !request.config.tty && matches.switch("sig-proxy").unwrap_or(true);
     let id = create_container(&session, &matches, &request).await.map_err(wrong)?;
     let client = session.client()?;
@@ -334,4 +333,3 @@ impl Drop for IdFile {
         }
     }
 }
-

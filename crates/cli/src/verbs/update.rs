@@ -1,0 +1,64 @@
+//! `update`: other limits and another restart policy for containers that exist.
+
+use std::rc::Rc;
+
+use capsa_api::encoding::encode;
+use capsa_api::types::{HostConfig, UpdateResponse};
+
+use super::{Outcome, each_argument};
+use crate::create::resources::fill_changeable;
+use crate::failure::Failure;
+use crate::flags::values::{check_decimal, check_uint16};
+use crate::flags::{Arity, Command, Flag, Matches};
+use crate::output::{line, note};
+use crate::session::Session;
+
+/// `capsa update`.
+pub(crate) static UPDATE: Command = Command {
+    names: &["container update", "update"],
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    about: "Change the limits of containers",
+    flags: &[&[
+        Flag::text("blkio-weight", "Share of block I/O, 10 to 1000")
+            .word("uint16")
+            .check(check_uint16),
+        Flag::int("cpu-period", "Period of the CPU quota, in microseconds"),
+        Flag::int("cpu-quota", "CPU time in each period, in microseconds"),
+        Flag::int("cpu-rt-period", "Period of real-time CPU, in microseconds"),
+        Flag::int("cpu-rt-runtime", "Real-time CPU in each period, in microseconds"),
+        Flag::int("cpu-shares", "Share of CPU time, 1024 is one").short('c'),
+        Flag::text("cpus", "Number of CPUs, such as 1.5").word("decimal").check(check_decimal),
+        Flag::text("cpuset-cpus", "CPUs to run on, such as 0-2,4"),
+        Flag::text("cpuset-mems", "Memory nodes to use, such as 0,1"),
+        Flag::bytes("memory", "Memory limit").short('m'),
+        Flag::bytes("memory-reservation", "Memory to keep under pressure"),
+        Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for no limit"),
+        Flag::int("pids-limit", "Most processes and threads, -1 for no limit"),
+        Flag::text("restart", "When to start it again"),
+    ]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(update(session, matches)),
+};
+
+async fn update(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
+    let flags = UPDATE.flags.iter().flat_map(|group| group.iter());
+    if !flags.into_iter().any(|flag| matches.given(flag.long)) {
+        return Err(Failure::said("you must provide one or more flags when using this command"));
+    }
+    let mut change = HostConfig::default();
+    fill_changeable(&matches, &mut change)?;
+    change.pids_limit = matches.int("pids-limit");
+    let client = session.client()?;
+    let change = &change;
+    each_argument(&matches.args, |name| async move {
+        let path = format!("/containers/{}/update", encode(name));
+        let answer: UpdateResponse = client.post(&path, change).await?;
+        line(name);
+        for warning in answer.warnings {
+            note(&warning);
+        }
+        Ok(())
+    })
+    .await
+}
