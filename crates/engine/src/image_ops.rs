@@ -2,13 +2,15 @@
 //! async threads, with the events it causes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use capsa_oci::{Digest, Reference};
+use capsa_oci::{Digest, Empty, ExecConfig, Reference};
 use tokio::task::block_in_place;
 
 use crate::container::files;
-use crate::images::Users;
+use crate::container::record::Record;
+use crate::images::{CommitInput, Pruning};
 use crate::options::{CommitOptions, Pruned};
 use crate::view::{ByteSource, ByteStream, ImageView, Phase, ProgressSink};
 use crate::world::World;
@@ -69,19 +71,19 @@ impl ImageOps {
     /// Names it.
     pub async fn tag(&self, key: &str, reference: &Reference) -> Result<()> {
         let id = block_in_place(|| {
-            let id = self.world.images.find(key)?;
-            self.world.images.tag(&id, reference)?;
-            Ok::<_, Error>(id)
+            self.world.images.tag(key, reference)?;
+            self.world.images.resolve(key)
         })?;
         self.event("tag", id.as_str(), &reference.clone().with_default_tag().familiar());
         Ok(())
     }
 
-    /// Takes a name away, or the image; `prune` is accepted and changes nothing, because
-    /// an image here has no untagged parents.
-    pub async fn remove(&self, key: &str, force: bool, _prune: bool) -> Result<Vec<Removed>> {
-        let users: &dyn Users = &*self.world;
-        let removed = block_in_place(|| self.world.images.remove(key, force, users))?;
+    /// Takes a name away, or the image; `prune` takes its unnamed parents along.
+    pub async fn remove(&self, key: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
+        let is_running = |id: &str| {
+            self.world.registry.find(id).is_ok_and(|handle| handle.record().live.pid != 0)
+        };
+        let removed = block_in_place(|| self.world.images.remove(key, force, prune, &is_running))?;
         self.tell_removed(&removed);
         Ok(removed)
     }
@@ -89,9 +91,12 @@ impl ImageOps {
     /// Reads an archive.
     pub async fn load(&self, archive: ByteSource, progress: ProgressSink) -> Result<()> {
         let images = self.world.images.clone();
-        let loaded = blocking(move || images.load(archive, &progress)).await?;
-        for (id, name) in loaded {
-            self.event("load", id.as_str(), &name.unwrap_or_else(|| id.to_string()));
+        // A client that has left is told nothing.
+        let tell = move |line| drop(progress.send(line));
+        let loaded = blocking(move || images.load(archive, &tell)).await?;
+        for image in loaded {
+            let name = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
+            self.event("load", image.id.as_str(), &name);
         }
         Ok(())
     }
@@ -100,10 +105,11 @@ impl ImageOps {
     pub async fn save(&self, keys: Vec<String>) -> Result<ByteStream> {
         let images = self.world.images.clone();
         let plan = block_in_place(|| images.plan_save(&keys))?;
-        for (id, name) in plan.names() {
-            self.event("save", id.as_str(), &name);
+        for image in &plan {
+            let name = image.names.first().map(Reference::familiar);
+            self.event("save", image.id.as_str(), &name.unwrap_or_else(|| image.id.to_string()));
         }
-        Ok(files::stream(move |out| images.save(&plan, out)))
+        Ok(files::stream(move |out| images.write_archive(plan, out).map_err(std::io::Error::other)))
     }
 
     /// Makes an image of a file system tar; its id.
@@ -134,7 +140,7 @@ impl ImageOps {
         let source = Arc::clone(&record);
         let made = blocking(move || {
             let upper = world.store.container_dir(&source.id)?.join("rootfs/upper");
-            world.images.commit(&source, &upper, &options)
+            world.images.commit(&commit_input(&source, upper), &options)
         })
         .await;
         if freeze {
@@ -147,10 +153,7 @@ impl ImageOps {
 
     /// Fetches an image from its registry.
     pub async fn pull(&self, reference: &Reference, _progress: ProgressSink) -> Result<()> {
-        Err(Error::unavailable(format!(
-            "cannot pull {reference}: pulling from registries is not built yet"
-        ))
-        .with_hint("load the image from an archive: `docker load -i FILE`"))
+        self.world.images.pull(reference)
     }
 
     /// Removes images without a name, or all unused ones when `all`; those for which `choose` says so.
@@ -159,20 +162,9 @@ impl ImageOps {
         all: bool,
         choose: impl Fn(&ImageView) -> bool + Send,
     ) -> Result<(Vec<Removed>, Pruned)> {
-        let mut removed = Vec::new();
-        let mut pruned = Pruned::default();
-        for image in self.list().await? {
-            let named = !image.tags.is_empty() || !image.digests.is_empty();
-            if image.containers > 0 || (named && !all) || !choose(&image) {
-                continue;
-            }
-            let steps =
-                block_in_place(|| self.world.images.remove(image.id.as_str(), true, &*self.world))?;
-            pruned.bytes += image.size;
-            pruned.removed.push(image.id.to_string());
-            self.tell_removed(&steps);
-            removed.extend(steps);
-        }
+        let pruning = Pruning { all, choose: &choose };
+        let (removed, pruned) = block_in_place(|| self.world.images.prune(&pruning))?;
+        self.tell_removed(&removed);
         Ok((removed, pruned))
     }
 
@@ -191,16 +183,26 @@ impl ImageOps {
     }
 }
 
-impl Users for World {
-    fn of(&self, image: &Digest) -> (Option<String>, Option<String>) {
-        let (mut running, mut stopped) = (None, None);
-        for record in self.registry.all().into_iter().map(|handle| handle.record()) {
-            if record.image == *image {
-                let slot = if record.live.pid != 0 { &mut running } else { &mut stopped };
-                *slot = Some(record.id.clone());
-            }
-        }
-        (running, stopped)
+/// The image's defaults with what the container was run with, as Docker's commit has it.
+fn commit_input(record: &Record, upper: PathBuf) -> CommitInput {
+    let resolved = &record.resolved;
+    let ports = resolved.exposed.iter().map(|port| (port.to_string(), Empty {}));
+    let command = std::iter::once(&resolved.path).chain(&resolved.args);
+    let config = ExecConfig {
+        user: Some(resolved.user.clone()).filter(|user| !user.is_empty()),
+        exposed_ports: Some(ports.collect()).filter(|ports: &BTreeMap<_, _>| !ports.is_empty()),
+        env: Some(resolved.env.clone()),
+        entrypoint: resolved.entrypoint.clone(),
+        cmd: resolved.cmd.clone(),
+        working_dir: Some(resolved.working_dir.clone()).filter(|dir| dir != "/"),
+        labels: Some(resolved.labels.clone()).filter(|labels| !labels.is_empty()),
+        ..ExecConfig::default()
+    };
+    CommitInput {
+        parent: record.image.clone(),
+        upper,
+        config,
+        command: command.map(String::as_str).collect::<Vec<_>>().join(" "),
     }
 }
 

@@ -12,7 +12,6 @@ use super::isolation::{self, UserNamespace};
 use super::mounts;
 use super::record::{Live, Record, VERSION};
 use super::resolve::resolve;
-use crate::images::ImageForContainer;
 use crate::instance::RANGES;
 use crate::options::Created;
 use crate::spec::ContainerSpec;
@@ -21,16 +20,17 @@ use crate::{Error, Result, clock, id};
 
 /// Makes the container that `spec` asks for.
 pub(crate) fn create(world: &Arc<World>, spec: ContainerSpec) -> Result<Created> {
-    let image = world.images.for_container(&spec.image)?;
+    let image = world.images.resolve(&spec.image)?;
+    let config = world.images.config(&image)?.config.clone().unwrap_or_default();
     let id = id::random_id()?;
-    let resolved = resolve(&spec, &image.config, &id)?;
+    let resolved = resolve(&spec, &config, &id)?;
     world.networks.check(&spec.network)?;
     let name = reserve_name(world, spec.name.as_deref(), &id)?;
     let mut record = Record {
         version: VERSION,
         id,
         name,
-        image: image.id.clone(),
+        image,
         created_ns: clock::now_ns(),
         spec,
         resolved,
@@ -38,7 +38,7 @@ pub(crate) fn create(world: &Arc<World>, spec: ContainerSpec) -> Result<Created>
         id_range: None,
         live: Live::default(),
     };
-    if let Err(error) = make(world, &image, &mut record) {
+    if let Err(error) = make(world, &mut record) {
         unmake(world, &record);
         return Err(error);
     }
@@ -63,13 +63,14 @@ fn reserve_name(world: &World, asked: Option<&str>, id: &str) -> Result<String> 
     Ok(id[..12].to_owned())
 }
 
-fn make(world: &World, image: &ImageForContainer, record: &mut Record) -> Result<()> {
+fn make(world: &World, record: &mut Record) -> Result<()> {
     let durability = durability(&record.spec);
     world.store.make_rootfs(&record.id)?;
+    let layers = world.images.rootfs_layers(&record.image)?;
     let request = mounts::Request {
         spec: &record.spec,
         resolved: &record.resolved,
-        layers: &image.layers,
+        layers: &layers,
         durability,
     };
     record.mounts = mounts::prepare(world, &request)?;

@@ -46,7 +46,7 @@ struct Place {
 pub(crate) fn changes(world: &World, record: &Record) -> Result<Vec<(ChangeKind, String)>> {
     let upper = RootDir::open(&rootfs(world, record)?.join("upper"))?;
     let mut lowers = Vec::new();
-    for layer in world.images.layers(&record.image)? {
+    for layer in world.images.rootfs_layers(&record.image)? {
         lowers.push(RootDir::open(&layer)?);
     }
     let found = capsa_image::changes(&upper, &lowers).map_err(tree_error)?;
@@ -56,7 +56,9 @@ pub(crate) fn changes(world: &World, record: &Record) -> Result<Vec<(ChangeKind,
 /// The whole tree as a tar, without volumes, as in Docker.
 pub(crate) fn export(world: &World, record: &Record) -> Result<ByteStream> {
     let root = tree(world, record)?;
-    Ok(stream(move |out| capsa_image::pack(&root, Path::new(""), out).map(drop)))
+    Ok(stream(move |out| {
+        capsa_image::pack(&root, Path::new(""), out).map(drop).map_err(io::Error::other)
+    }))
 }
 
 /// Describes a path.
@@ -71,7 +73,9 @@ pub(crate) fn get(world: &World, record: &Record, path: &str) -> Result<(PathSta
     let stat = described(&place, record, path)?;
     let name = if stat.name == "/" { ".".to_owned() } else { stat.name.clone() };
     let bytes = stream(move |out| {
-        capsa_image::pack_as(&place.root, &place.path, OsStr::new(&name), out).map(drop)
+        capsa_image::pack_as(&place.root, &place.path, OsStr::new(&name), out)
+            .map(drop)
+            .map_err(io::Error::other)
     });
     Ok((stat, bytes))
 }
@@ -134,7 +138,7 @@ fn writable(world: &World, record: &Record, path: &str) -> Result<Place> {
     if let Some((mount, rest)) = mount_at(record, path) {
         return mounted(&mount.view.source, rest);
     }
-    let layers = world.images.layers(&record.image)?;
+    let layers = world.images.rootfs_layers(&record.image)?;
     let root = fs_view::writable(&rootfs(world, record)?, &layers)?;
     Ok(Place { root, path: relative(path) })
 }
@@ -167,7 +171,7 @@ fn mount_at<'a>(record: &'a Record, path: &str) -> Option<(&'a super::record::Mo
 fn tree(world: &World, record: &Record) -> Result<RootDir> {
     let upper = rootfs(world, record)?.join("upper");
     let mut stack = vec![upper];
-    stack.extend(world.images.layers(&record.image)?);
+    stack.extend(world.images.rootfs_layers(&record.image)?);
     fs_view::read_only(&stack)
 }
 
@@ -222,12 +226,12 @@ fn relative(path: &str) -> PathBuf {
 
 /// Runs a blocking writer whose bytes are the stream; it ends when the client leaves.
 pub(crate) fn stream(
-    write: impl FnOnce(&mut Chunks) -> capsa_image::Result<()> + Send + 'static,
+    write: impl FnOnce(&mut Chunks) -> io::Result<()> + Send + 'static,
 ) -> ByteStream {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut chunks = Chunks { sender, buffer: Vec::with_capacity(CHUNK) };
-        let written = write(&mut chunks).map_err(io::Error::other).and_then(|()| chunks.flush());
+        let written = write(&mut chunks).and_then(|()| chunks.flush());
         if let Err(error) = written {
             // A client that has left needs no answer.
             let _ = chunks.sender.blocking_send(Err(error));

@@ -162,7 +162,7 @@ impl Containers {
         let mut view = self.view(&self.find(key)?.snapshot());
         if size {
             let writable = block_in_place(|| self.world.store.rootfs_size(&view.id))?;
-            let image = self.world.images.size(&view.image_id)?;
+            let image = self.world.images.inspect(view.image_id.as_str())?.size;
             view.size = Some(SizeView { writable, total: writable + image });
         }
         Ok(view)

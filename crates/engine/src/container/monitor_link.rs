@@ -23,7 +23,9 @@ impl MonitorLink {
     /// Takes over a channel and makes it non-blocking.
     pub(crate) fn new(channel: Channel) -> Result<Self> {
         rustix::io::ioctl_fionbio(channel.as_fd(), true).map_err(|errno| lost(&errno))?;
-        let channel = AsyncFd::register(channel).map_err(|error| lost(&error))?;
+        // `register` wants `unsafe` for descriptors that may be closed elsewhere; ours is owned.
+        #[expect(deprecated, reason = "the replacement is unsafe, and this crate has none of it")]
+        let channel = AsyncFd::new(channel).map_err(|error| lost(&error))?;
         Ok(Self { channel })
     }
 

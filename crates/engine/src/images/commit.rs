@@ -74,7 +74,7 @@ impl Images {
         let image = Image::new(config, manifest, Vec::new())?;
         let source = Outgoing { store: &self.store, images: Vec::new() };
         self.copy_layers(&source, &image, &store)?;
-        store.put(&image, |record| record.parent = Some(input.parent.clone()))?;
+        store.put_image(&image, |record| record.parent = Some(input.parent.clone()))?;
         Ok(image.id)
     }
 
@@ -89,7 +89,8 @@ impl Images {
         let (mut reader, writer) =
             std::io::pipe().map_err(|error| Error::kernel(format!("pipe: {error}")))?;
         let (packed, kept) = std::thread::scope(|scope| {
-            let packing = scope.spawn(move || diff(&upper, std::io::BufWriter::new(writer)).map(drop));
+            let packing =
+                scope.spawn(move || diff(&upper, std::io::BufWriter::new(writer)).map(drop));
             let kept = store.put(&mut reader);
             // A packer still writing learns that nobody reads.
             drop(reader);

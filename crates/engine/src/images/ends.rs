@@ -13,8 +13,8 @@ use capsa_oci::{Descriptor, Digest, Hasher};
 use capsa_store::{Durability, ImageRow, Lease, Store};
 use capsa_sys::root::RootDir;
 
-use super::record::Record;
 use super::nanoseconds;
+use super::record::Record;
 use crate::Result;
 
 /// Blobs and layers on their way into the store, held until this is dropped.
@@ -45,7 +45,7 @@ impl Incoming {
     }
 
     /// Puts an image whose layers are there.
-    pub(super) fn put(&self, image: &Image, change: impl FnOnce(&mut Record)) -> Result<()> {
+    pub(super) fn put_image(&self, image: &Image, change: impl FnOnce(&mut Record)) -> Result<()> {
         let blobs: Vec<Descriptor> = image.layers.iter().map(|layer| layer.blob.clone()).collect();
         let mut record = Record::new(image.manifest_type.clone(), blobs);
         if let Some(known) = self.store.image(&image.id)? {
@@ -80,7 +80,8 @@ impl Incoming {
         if self.store.layer(&layer.chain_id).map_err(end("look up layer"))?.is_some() {
             return check(layer, blob, &self.limits);
         }
-        let begin = |mut lease: std::sync::MutexGuard<'_, Lease>| lease.begin_layer(&layer.chain_id);
+        let begin =
+            |mut lease: std::sync::MutexGuard<'_, Lease>| lease.begin_layer(&layer.chain_id);
         let ingest = begin(self.lease.lock().map_err(poisoned)?).map_err(end("make layer"))?;
         let root = RootDir::open(ingest.path())
             .map_err(|source| ImageError::Apply { path: ingest.path().to_owned(), source })?;
@@ -149,7 +150,7 @@ impl Sink for Incoming {
     }
 
     fn image(&self, image: &Image) -> ImageResult<()> {
-        self.put(image, |_| {}).map_err(end("keep image"))
+        self.put_image(image, |_| {}).map_err(end("keep image"))
     }
 }
 
@@ -187,7 +188,8 @@ fn open(store: &Store, digest: &Digest) -> ImageResult<Box<dyn Read + Send + 'st
 fn check(layer: &Layer, blob: impl Read + Send, limits: &Limits) -> ImageResult<()> {
     let (_, mut plain) = capsa_image::decompress(blob, limits)?;
     let mut hasher = Hasher::new();
-    io::copy(&mut plain, &mut hasher).map_err(|error| error.downcast().unwrap_or_else(ImageError::Read))?;
+    io::copy(&mut plain, &mut hasher)
+        .map_err(|error| error.downcast().unwrap_or_else(ImageError::Read))?;
     let (expected, actual) = (layer.diff_id.clone(), hasher.finish());
     if expected == actual {
         return Ok(());

@@ -17,6 +17,8 @@ mod moving;
 mod record;
 mod remove;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -33,7 +35,6 @@ use crate::{Error, Result};
 
 pub use change::apply_changes;
 pub use commit::CommitInput;
-pub use moving::Loaded;
 pub use remove::Pruning;
 
 use record::Record;

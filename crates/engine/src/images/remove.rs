@@ -1,12 +1,9 @@
 //! Taking names and images away, by Docker's rules and in its words.
 //!
 //! A name goes unless it is the last one of an image that a container needs. An image
-//! goes when its last name goes, or by id; by id only when its names are all in one
-//! repository. Force overrides everything but a running container. An image that is
+//! goes when its last name goes, or by id; by id only when it has at most one name. Force overrides everything but a running container. An image that is
 //! deleted while stopped containers need its layers is hidden, and goes with the last
 //! of them.
-
-use std::collections::BTreeSet;
 
 use capsa_oci::{Digest, Reference};
 
@@ -42,16 +39,18 @@ impl Images {
         let names = self.store.tags_of(&id)?;
         let mut removed = Vec::new();
         if Self::is_id(key, &id) {
-            if is_one_repository(&names) {
+            if names.len() == 1 {
                 self.refuse_in_use(&id, force, is_running)?;
                 self.untag(&names, &mut removed)?;
             }
         } else {
-            let single = is_one_repository(&names) && names.len() <= 1;
             let name = Reference::parse(key).map_err(|error| Error::invalid(error.to_string()))?;
-            self.refuse_last_name(&id, key, force || !single)?;
+            if names.len() == 1 && !force {
+                self.refuse_last_name(&id, key)?;
+            }
             self.untag(&[name.with_default_tag().canonical()], &mut removed)?;
-            if !self.store.tags_of(&id)?.is_empty() {
+            let used = self.store.containers_of_image(&id)?.iter().any(|user| is_running(user));
+            if used || !self.store.tags_of(&id)?.is_empty() {
                 return Ok(removed);
             }
         }
@@ -104,13 +103,10 @@ impl Images {
         Ok(())
     }
 
-    fn refuse_last_name(&self, id: &Digest, key: &str, allowed: bool) -> Result<()> {
+    fn refuse_last_name(&self, id: &Digest, key: &str) -> Result<()> {
         let Some(container) = self.store.containers_of_image(id)?.into_iter().next() else {
             return Ok(());
         };
-        if allowed {
-            return Ok(());
-        }
         let (container, image) = (short(&container), id.short());
         Err(Error::conflict(format!(
             "conflict: unable to remove repository reference {key:?} (must force) - container {container} is using its referenced image {image}"
@@ -215,14 +211,6 @@ impl Images {
         removed.push(Removed::Deleted(id.to_string()));
         Ok(())
     }
-}
-
-fn is_one_repository(names: &[String]) -> bool {
-    let repositories: BTreeSet<String> = names
-        .iter()
-        .map(|name| Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar_name()))
-        .collect();
-    repositories.len() <= 1 && names.len() <= 1
 }
 
 fn conflict(id: &Digest, force: &str, what: &str) -> Error {

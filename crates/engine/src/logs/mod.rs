@@ -168,7 +168,9 @@ impl Watcher {
             | inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, dir, wanted)?;
-        Ok(Self(tokio::io::unix::AsyncFd::register(fd)?))
+        #[expect(deprecated, reason = "the replacement is unsafe, and this crate has none of it")]
+        let fd = tokio::io::unix::AsyncFd::new(fd)?;
+        Ok(Self(fd))
     }
 
     async fn changed(&self) -> io::Result<()> {

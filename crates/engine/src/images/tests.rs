@@ -1,0 +1,340 @@
+//! Images against a real store: in, out, named, removed, committed.
+
+use std::fs;
+use std::io::Read;
+use std::sync::Mutex;
+
+use capsa_image::tar::{Entry, Kind, Writer};
+use capsa_oci::{Digest, ExecConfig, Reference};
+use capsa_store::{Durability, NewContainer, Store};
+use serde_json::json;
+
+use super::*;
+use crate::image_ops::Removed;
+use crate::options::CommitOptions;
+
+struct World {
+    dir: tempfile::TempDir,
+    images: Images,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("data")).unwrap();
+        Self { dir, images: Images::new(store) }
+    }
+
+    fn load(&self, archive: &[u8]) -> Result<Vec<String>> {
+        let lines = Mutex::new(Vec::new());
+        self.images.load(archive, &|progress| {
+            lines.lock().unwrap().extend(progress.stream);
+        })?;
+        Ok(lines.into_inner().unwrap())
+    }
+
+    fn save(&self, keys: &[&str]) -> Vec<u8> {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let mut out = Vec::new();
+        self.images.write_archive(self.images.plan_save(&keys).unwrap(), &mut out).unwrap();
+        out
+    }
+
+    fn id(&self, key: &str) -> Digest {
+        self.images.resolve(key).unwrap()
+    }
+
+    fn add_container(&self, image: &Digest, digit: char) -> String {
+        let id = digit.to_string().repeat(64);
+        let new = NewContainer {
+            id: id.clone(),
+            name: id.clone(),
+            image: image.clone(),
+            created_ns: 1,
+            pool: None,
+            volumes: Vec::new(),
+            body: "{}".to_owned(),
+        };
+        self.images.store.insert_container(&new, Durability::Process).unwrap();
+        id
+    }
+
+    fn remove(&self, key: &str, force: bool, running: bool) -> Result<Vec<Removed>> {
+        self.images.remove(key, force, true, &|_| running)
+    }
+}
+
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for (path, content) in files {
+        let mut entry = Entry::new(*path, Kind::File, 0o644);
+        entry.size = content.len() as u64;
+        writer.entry(&entry, &mut &content[..]).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn config(layers: &[&[u8]]) -> Vec<u8> {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
+    let steps: Vec<_> = diff_ids
+        .iter()
+        .map(|id| json!({"created": "2020-01-02T03:04:05Z", "created_by": id.short()}))
+        .chain([json!({"created_by": "CMD sh", "empty_layer": true})])
+        .collect();
+    json!({"architecture": "amd64", "os": "linux", "created": "2020-01-02T03:04:05Z",
+        "config": {"Cmd": ["sh"], "Env": ["A=1"]}, "history": steps,
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    .to_string()
+    .into_bytes()
+}
+
+fn archive(names: &[&str], layers: &[&[u8]]) -> Vec<u8> {
+    archive_of(names, &config(layers), layers)
+}
+
+fn archive_of(names: &[&str], config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
+    let paths: Vec<String> = (0..layers.len()).map(|i| format!("{i}/layer.tar")).collect();
+    let list =
+        json!([{"Config": "c.json", "RepoTags": names, "Layers": paths}]).to_string().into_bytes();
+    let mut files = vec![("manifest.json", &list[..]), ("c.json", config)];
+    files.extend(paths.iter().map(String::as_str).zip(layers.iter().copied()));
+    tar(&files)
+}
+
+fn two_layers() -> (Vec<u8>, Vec<u8>) {
+    (tar(&[("etc/a", b"lower"), ("etc/b", b"b")]), tar(&[("etc/.wh.b", b""), ("top", b"upper")]))
+}
+
+#[test]
+fn what_is_loaded_can_be_found_shown_and_run() {
+    let world = World::new();
+    let (lower, upper) = two_layers();
+    let lines = world.load(&archive(&["me/app:1", "app"], &[&lower, &upper])).unwrap();
+    assert_eq!(lines, ["Loaded image: me/app:1\n", "Loaded image: app:latest\n"]);
+    let id = Digest::sha256(&config(&[&lower, &upper]));
+    for key in ["app", "app:latest", "docker.io/library/app", "me/app:1", id.as_str(), id.short()] {
+        assert_eq!(world.id(key), id, "{key}");
+    }
+    let view = world.images.inspect("app").unwrap();
+    assert_eq!(
+        (view.tags, view.size, view.containers),
+        (vec!["app:latest".into(), "me/app:1".into()], 11, 0)
+    );
+    let layers = world.images.rootfs_layers(&id).unwrap();
+    assert_eq!(fs::read(layers[0].join("top")).unwrap(), b"upper");
+    assert_eq!(fs::read(layers[1].join("etc/a")).unwrap(), b"lower");
+    let history = world.images.history("app").unwrap();
+    let steps: Vec<_> = history.iter().map(|step| (step.size, step.created_by.as_str())).collect();
+    assert_eq!(steps[0], (0, "CMD sh"));
+    assert_eq!((steps[1].0, steps[2].0), (5, 6));
+    assert_eq!((history[0].id.clone(), history[2].created_s), (Some(id), 1_577_934_245));
+}
+
+#[test]
+fn what_is_not_there_is_named_so_that_clients_pull() {
+    let world = World::new();
+    for (key, text) in
+        [("busybox", "No such image: busybox:latest"), ("a/b:c", "No such image: a/b:c")]
+    {
+        let error = world.images.resolve(key).unwrap_err();
+        assert_eq!((error.class, error.message.as_str()), (Class::NotFound, text));
+    }
+    let error = world.images.pull(&Reference::parse("busybox").unwrap()).unwrap_err();
+    assert!(error.class == Class::Unavailable && error.message.contains("busybox"));
+}
+
+#[test]
+fn a_saved_image_is_the_same_image_elsewhere() {
+    let (first, second) = (World::new(), World::new());
+    let (lower, upper) = two_layers();
+    first.load(&archive(&["app:1", "app:2", "other"], &[&lower, &upper])).unwrap();
+    let saved = first.save(&["app"]);
+    let lines = second.load(&saved).unwrap();
+    assert_eq!(lines, ["Loaded image: app:1\n", "Loaded image: app:2\n"]);
+    assert_eq!(first.id("app:1"), second.id("app:2"));
+    assert_eq!(second.save(&["app"]), saved);
+    // By id there are no names.
+    let third = World::new();
+    let lines = third.load(&first.save(&[first.id("other").short()])).unwrap();
+    assert_eq!(lines, [format!("Loaded image ID: {}\n", first.id("other"))]);
+    assert!(first.images.plan_save(&["app".to_owned(), "nowhere".to_owned()]).is_err());
+}
+
+#[test]
+fn a_name_moves_to_the_image_loaded_last() {
+    let world = World::new();
+    world.load(&archive(&["app"], &[&tar(&[("x", b"1")])])).unwrap();
+    let old = world.id("app");
+    let lines = world.load(&archive(&["app"], &[&tar(&[("x", b"2")])])).unwrap();
+    assert!(
+        lines[0].starts_with("The image app:latest already exists")
+            && lines[0].contains(old.as_str())
+    );
+    assert_ne!(world.id("app"), old);
+    assert_eq!(world.images.inspect(old.as_str()).unwrap().tags, Vec::<String>::new());
+}
+
+#[test]
+fn a_layer_that_lies_is_refused_even_where_the_true_one_is() {
+    let world = World::new();
+    let layer = tar(&[("x", b"true")]);
+    let lie = tar(&[("x", b"lie!")]);
+    let bad = archive_of(&["bad"], &config(&[&layer]), &[&lie]);
+    assert!(world.load(&bad).is_err());
+    world.load(&archive(&["good"], &[&layer])).unwrap();
+    assert!(world.load(&bad).is_err());
+    assert!(world.images.resolve("bad").is_err());
+    // Nothing of it stays behind.
+    assert_eq!(world.images.store.disk_usage().unwrap().reclaimable_bytes, 0);
+}
+
+#[test]
+fn removing_follows_dockers_rules_and_words() {
+    let world = World::new();
+    let layer = tar(&[("x", b"1")]);
+    world.load(&archive(&["a:1", "b:1"], &[&layer])).unwrap();
+    let id = world.id("a:1");
+    let short = id.short().to_owned();
+    let text = |result: Result<Vec<Removed>>| result.unwrap_err().message;
+    assert_eq!(
+        text(world.remove(&short, false, false)),
+        format!(
+            "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+        )
+    );
+    assert_eq!(world.remove("b:1", false, false).unwrap(), [Removed::Untagged("b:1".into())]);
+    let container = world.add_container(&id, 'c');
+    let user = &container[..12];
+    assert_eq!(
+        text(world.remove("a:1", false, false)),
+        format!(
+            "conflict: unable to remove repository reference \"a:1\" (must force) - container {user} is using its referenced image {short}"
+        )
+    );
+    assert_eq!(
+        text(world.remove(&short, false, false)),
+        format!(
+            "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {user}"
+        )
+    );
+    assert_eq!(
+        text(world.remove(&short, true, true)),
+        format!(
+            "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {user}"
+        )
+    );
+    // By force the image goes, its layers stay as long as the container.
+    let removed = world.remove("a:1", true, false).unwrap();
+    assert_eq!(removed, [Removed::Untagged("a:1".into()), Removed::Deleted(id.to_string())]);
+    assert!(world.images.resolve(&short).is_err() && world.images.list().unwrap().is_empty());
+    assert_eq!(world.images.rootfs_layers(&id).unwrap().len(), 1);
+    world.images.store.remove_container(&container).unwrap();
+    world.images.drop_hidden().unwrap();
+    assert_eq!(world.images.store.disk_usage().unwrap().layers, 0);
+}
+
+#[test]
+fn prune_takes_the_unnamed_and_with_all_the_unused() {
+    let world = World::new();
+    for content in [b"1", b"2", b"3"] {
+        world.load(&archive(&["app"], &[&tar(&[("x", content)])])).unwrap();
+    }
+    let all = Pruning { all: true, choose: &|_| true };
+    let dangling = Pruning { all: false, choose: &|_| true };
+    let (removed, pruned) = world.images.prune(&dangling).unwrap();
+    assert_eq!((removed.len(), pruned.removed.len()), (2, 2));
+    assert!(pruned.bytes > 0);
+    let id = world.id("app");
+    let container = world.add_container(&id, 'd');
+    assert!(world.images.prune(&all).unwrap().0.is_empty());
+    world.images.store.remove_container(&container).unwrap();
+    assert_eq!(world.images.prune(&all).unwrap().0.len(), 2);
+}
+
+#[test]
+fn a_commit_adds_a_layer_and_keeps_the_rest() {
+    let world = World::new();
+    let (lower, upper) = two_layers();
+    world.load(&archive(&["app"], &[&lower, &upper])).unwrap();
+    let parent = world.id("app");
+    let top = world.dir.path().join("upper");
+    fs::create_dir_all(top.join("var")).unwrap();
+    fs::write(top.join("var/new"), "made in the container").unwrap();
+    let input = CommitInput {
+        parent: parent.clone(),
+        upper: top,
+        config: ExecConfig { cmd: Some(vec!["sh".into()]), ..ExecConfig::default() },
+        command: "sh -c 'touch'".to_owned(),
+    };
+    let options = CommitOptions {
+        reference: Some("made:1".to_owned()),
+        author: "me".to_owned(),
+        message: "why".to_owned(),
+        changes: vec!["ENV B=2".to_owned(), "CMD [\"x\"]".to_owned()],
+        pause: false,
+    };
+    let id = world.images.commit(&input, &options).unwrap();
+    let view = world.images.inspect("made:1").unwrap();
+    let exec = view.config.config.clone().unwrap();
+    assert_eq!((exec.cmd, exec.env), (Some(vec!["x".into()]), Some(vec!["B=2".into()])));
+    assert_eq!((view.id, view.parent, view.config.history.len()), (id.clone(), Some(parent), 4));
+    let layers = world.images.rootfs_layers(&id).unwrap();
+    assert_eq!((layers.len(), fs::read(layers[0].join("var/new")).unwrap().len()), (3, 21));
+    // What was committed loads elsewhere as the same image.
+    let elsewhere = World::new();
+    elsewhere.load(&world.save(&["made:1"])).unwrap();
+    assert_eq!(elsewhere.id("made:1"), id);
+    // Without changes there is no layer, only a step.
+    let none = CommitInput { upper: world.dir.path().join("none"), ..input };
+    fs::create_dir(&none.upper).unwrap();
+    let same = world.images.commit(&none, &CommitOptions::default()).unwrap();
+    assert_eq!(world.images.rootfs_layers(&same).unwrap().len(), 2);
+    let bad = CommitOptions { changes: vec!["RUN x".to_owned()], ..CommitOptions::default() };
+    assert_eq!(world.images.commit(&none, &bad).unwrap_err().class, Class::InvalidInput);
+}
+
+#[test]
+fn an_import_is_one_layer_compressed_or_not() {
+    let world = World::new();
+    let tree = tar(&[("etc/os-release", b"ID=x")]);
+    let packed = capsa_image::compress(&mut &tree[..], capsa_image::Compression::Gzip, Vec::new());
+    let name = Reference::parse("base").unwrap();
+    let changes = ["CMD [\"/bin/sh\"]".to_owned()];
+    let id = world.images.import(&packed.unwrap()[..], Some(&name), &changes, "from disk").unwrap();
+    let view = world.images.inspect("base:latest").unwrap();
+    assert_eq!(view.config.rootfs.diff_ids, [Digest::sha256(&tree)]);
+    assert_eq!(view.config.history[0].comment.as_deref(), Some("from disk"));
+    let layers = world.images.rootfs_layers(&id).unwrap();
+    assert_eq!(fs::read(layers[0].join("etc/os-release")).unwrap(), b"ID=x");
+    let xz = world.images.import(&b"\xfd7zXZ\0\0\0"[..], None, &[], "").unwrap_err();
+    assert!(xz.class == Class::InvalidInput && xz.message.contains("xz"), "{xz}");
+}
+
+#[test]
+fn loads_at_the_same_time_and_a_sweep_between_them_lose_nothing() {
+    let world = World::new();
+    let archives: Vec<Vec<u8>> = (0..6u8)
+        .map(|i| {
+            archive(
+                &[&format!("i{i}")],
+                &[&tar(&[("same", &[7; 400_000])]), &tar(&[("own", &[i])])],
+            )
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for archive in &archives {
+            let world = &world;
+            scope.spawn(move || {
+                world.load(archive).unwrap();
+                world.images.sweep().unwrap();
+            });
+        }
+    });
+    for i in 0..6u8 {
+        let id = world.id(&format!("i{i}"));
+        let layers = world.images.rootfs_layers(&id).unwrap();
+        let mut own = Vec::new();
+        fs::File::open(layers[0].join("own")).unwrap().read_to_end(&mut own).unwrap();
+        assert_eq!(own, [i]);
+    }
+}
