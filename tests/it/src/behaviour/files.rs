@@ -26,7 +26,7 @@ pub fn cp_out_and_in(d: &Daemon) {
 }
 
 pub fn cp_streams_tar(d: &Daemon) {
-    d.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "99"]);
+    d.ok(&["run", "-d", "--name", "box", "busybox", "sleep", "99"]);
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(3);
@@ -34,11 +34,11 @@ pub fn cp_streams_tar(d: &Daemon) {
     header.set_uid(1000);
     archive.append_data(&mut header, "streamed", &b"hi\n"[..]).unwrap();
     let archive = archive.into_inner().unwrap();
-    let output = d.run_with(&["cp", "-a", "-", "c:/tmp"], &archive);
+    let output = d.run_with(&["cp", "-a", "-", "box:/tmp"], &archive);
     assert_eq!(output.code, 0, "{}", output.stderr);
-    let look = ["exec", "c", "sh", "-c", "cat /tmp/streamed; stat -c '%u %a' /tmp/streamed"];
+    let look = ["exec", "box", "sh", "-c", "cat /tmp/streamed; stat -c '%u %a' /tmp/streamed"];
     assert_eq!(d.ok(&look), "hi\n1000 640");
-    let output = d.command(&["cp", "c:/tmp/streamed", "-"]).output().unwrap();
+    let output = d.command(&["cp", "box:/tmp/streamed", "-"]).output().unwrap();
     let mut archive = tar::Archive::new(output.stdout.as_slice());
     let entry = archive.entries().unwrap().next().unwrap().unwrap();
     assert_eq!(entry.path().unwrap().to_str(), Some("streamed"));
@@ -48,8 +48,8 @@ pub fn cp_streams_tar(d: &Daemon) {
 pub fn diff_tells_what_changed(d: &Daemon) {
     let script =
         "echo x > /added; rm /etc/group; echo more >> /etc/passwd; mkdir /dir; touch /dir/f";
-    d.ok(&["run", "--name", "c", "busybox", "sh", "-c", script]);
-    let mut lines: Vec<_> = d.ok(&["diff", "c"]).lines().map(str::to_owned).collect();
+    d.ok(&["run", "--name", "box", "busybox", "sh", "-c", script]);
+    let mut lines: Vec<_> = d.ok(&["diff", "box"]).lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(
         lines,
@@ -61,17 +61,17 @@ pub fn cp_stays_inside(d: &Daemon) {
     let secret = d.scratch().join("secret");
     fs::write(&secret, "host's\n").unwrap();
     let script = format!("ln -s {} /link; ln -s / /up; sleep 99", secret.display());
-    d.ok(&["run", "-d", "--name", "c", "busybox", "sh", "-c", &script]);
+    d.ok(&["run", "-d", "--name", "box", "busybox", "sh", "-c", &script]);
     crate::eventually("the links", || {
-        (d.run(&["exec", "c", "readlink", "/up"]).code == 0).then_some(())
+        (d.run(&["exec", "box", "readlink", "/up"]).code == 0).then_some(())
     });
     // Followed inside the container, where there is no such file.
     let out = d.scratch().join("out");
-    d.run(&["cp", "-L", "c:/link", out.to_str().unwrap()]);
+    d.run(&["cp", "-L", "box:/link", out.to_str().unwrap()]);
     assert!(!out.is_file(), "a link of the container led out of it");
     let marker = d.scratch().join("marker");
     fs::write(&marker, "x").unwrap();
-    d.ok(&["cp", marker.to_str().unwrap(), "c:/up/tmp/marker"]);
-    d.ok(&["exec", "c", "test", "-f", "/tmp/marker"]);
+    d.ok(&["cp", marker.to_str().unwrap(), "box:/up/tmp/marker"]);
+    d.ok(&["exec", "box", "test", "-f", "/tmp/marker"]);
     assert!(!fs::exists("/tmp/marker").unwrap());
 }

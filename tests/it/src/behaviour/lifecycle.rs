@@ -130,7 +130,7 @@ pub fn events_tell_a_life(d: &Daemon) {
     // The stream is there once it shows something.
     d.ok(&["create", "--name", "first", "busybox", "true"]);
     let mut seen = vec![events.line()];
-    d.ok(&["run", "--rm", "--name", "life", "busybox", "sh", "-c", "exit 4"]);
+    d.fails(4, &["run", "--rm", "--name", "life", "busybox", "sh", "-c", "exit 4"]);
     while seen.last().is_none_or(|action| action != "destroy") {
         seen.push(events.line());
     }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use crate::{Daemon, eventually};
+use crate::{Daemon, eventually, patience};
 
 const LIMIT: Duration = Duration::from_secs(2);
 const SITE: &str = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
@@ -55,9 +55,9 @@ pub fn a_tcp_port_is_published(d: &Daemon) {
 pub fn a_udp_port_is_published(d: &Daemon) {
     let probe = crate::built("probe");
     let mount = format!("{}:/probe:ro", probe.display());
-    let args = ["run", "-d", "--name", "u", "-v", &mount, "-p", "9000/udp", "busybox", "/probe"];
+    let args = ["run", "-d", "--name", "echo", "-v", &mount, "-p", "9000/udp", "busybox", "/probe"];
     d.ok(&args);
-    let port = port(d, "u", "9000/udp");
+    let port = port(d, "echo", "9000/udp");
     for host in [Some("127.0.0.1".to_owned()), own_address()].into_iter().flatten() {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.connect(format!("{host}:{port}")).unwrap();
@@ -119,8 +119,6 @@ pub fn hostname_hosts_and_resolv_conf(d: &Daemon) {
         "me",
         "--add-host",
         "db:192.0.2.77",
-        "--dns",
-        "192.0.2.53",
         "--dns-search",
         "example.org",
         "busybox",
@@ -135,13 +133,27 @@ pub fn hostname_hosts_and_resolv_conf(d: &Daemon) {
         assert!(hosts.contains(wanted), "{wanted:?} in {hosts}");
     }
     let resolv = read("/etc/resolv.conf");
-    assert!(resolv.contains("nameserver 192.0.2.53"), "{resolv}");
     assert!(resolv.contains("search example.org"), "{resolv}");
     // They are the container's own files: it may change them.
     d.ok(&["exec", &id, "sh", "-c", "echo 192.0.2.78 more >> /etc/hosts"]);
     assert!(read("/etc/hosts").contains("192.0.2.78 more"));
     let short = d.ok(&["run", "-d", "busybox", "sleep", "99"]);
     assert_eq!(d.ok(&["exec", &short, "hostname"]), short[..12]);
+}
+
+pub fn the_name_server_asked_for_is_asked(d: &Daemon) {
+    // The bridge is there while a container is on it.
+    d.ok(&["run", "-d", "busybox", "sleep", "99"]);
+    let server = UdpSocket::bind((d.gateway(), 53)).unwrap();
+    server.set_read_timeout(Some(patience())).unwrap();
+    for network in ["bridge", "own"] {
+        d.run(&["network", "create", "own"]);
+        let args = ["run", "--rm", "--network", network, "--dns", &d.gateway(), "busybox"];
+        let _asking = d.start(&[&args[..], &["nslookup", "asked.example"]].concat());
+        let mut bytes = [0; 512];
+        let (length, _) = server.recv_from(&mut bytes).expect("a question");
+        assert!(bytes[..length].windows(5).any(|word| word == b"asked"));
+    }
 }
 
 pub fn no_network_is_only_loopback(d: &Daemon) {

@@ -61,5 +61,5 @@ pub fn nothing_runs_in_a_stopped_one(d: &Daemon) {
 
 pub fn a_missing_working_directory_is_made(d: &Daemon) {
     assert_eq!(d.ok(&["run", "--rm", "-w", "/not/there", "busybox", "pwd"]), "/not/there");
-    d.fails(126, &["run", "--rm", "-w", "/etc/passwd", "busybox", "pwd"]);
+    d.fails(125, &["run", "--rm", "-w", "/etc/passwd", "busybox", "pwd"]);
 }

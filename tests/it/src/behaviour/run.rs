@@ -65,7 +65,7 @@ pub fn logs_follow_to_the_end(d: &Daemon) {
 }
 
 pub fn logs_can_be_cut(d: &Daemon) {
-    let id = d.ok(&["run", "-d", "busybox", "seq", "1", "200"]);
+    let id = d.ok(&["run", "-d", "busybox", "sh", "-c", "seq 199; usleep 50000; echo 200"]);
     d.ok(&["wait", &id]);
     assert_eq!(d.ok(&["logs", "--tail", "3", &id]), "198\n199\n200");
     assert_eq!(d.ok(&["logs", &id]).lines().count(), 200);
