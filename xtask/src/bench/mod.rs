@@ -26,6 +26,9 @@ use table::Table;
 const RUNS_VARIABLE: &str = "CAPSA_BENCH_RUNS";
 const RUNS: usize = 20;
 
+/// Names another build to measure; without it the release binary is built.
+const BINARY_VARIABLE: &str = "CAPSA_BIN";
+
 const NAMES: &[&str] = &["memory", "run", "exec", "burst", "oci"];
 
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -35,7 +38,10 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     }
     let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|other| other == name);
     let runs = std::env::var(RUNS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
-    let binary = tree::build_release(&tree::root()?)?;
+    let binary = match std::env::var_os(BINARY_VARIABLE) {
+        Some(binary) => binary.into(),
+        None => tree::build_release(&tree::root()?)?,
+    };
     let host = Host::set_up()?;
     let mut table = Table::default();
     if ["memory", "run", "exec", "burst"].into_iter().any(wanted) {

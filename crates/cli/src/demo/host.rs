@@ -91,11 +91,11 @@ impl Witness {
         }
     }
 
-    /// Notes the tables of ours that were not there before.
+    /// Notes the engines' tables: an engine names its table as its bridge.
     pub(super) fn note_tables(&mut self, before: &Before) -> anyhow::Result<()> {
         let tables = nftables::tables().context("cannot list nft tables")?;
-        let new = tables.difference(&before.tables).filter(|name| name.starts_with("capsa"));
-        self.tables.extend(new.cloned());
+        let ours = self.links.intersection(&tables).filter(|name| !before.tables.contains(*name));
+        self.tables.extend(ours.cloned());
         Ok(())
     }
 

@@ -215,7 +215,9 @@ impl Server {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         rustix::process::pidfd_send_signal(&pidfd, Signal::TERM)?;
         let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience))? > 0;
+        // Ctrl-C may come while waiting.
+        let wait = || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience));
+        let ended = rustix::io::retry_on_intr(wait)? > 0;
         if !ended {
             rustix::process::pidfd_send_signal(&pidfd, Signal::KILL)?;
         }

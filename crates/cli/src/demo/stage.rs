@@ -121,7 +121,7 @@ impl Stage {
         let pids: Vec<String> =
             self.servers.iter().map(|server| server.pid().to_string()).collect();
         println!("  kill {}", pids.join(" "));
-        println!("  rm -r {}", self.directory.display());
+        println!("  rm -rf {}", self.directory.display());
         Ok(())
     }
 
