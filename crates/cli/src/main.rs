@@ -4,11 +4,7 @@
 //! because the monitor must stay single-threaded and small. Everything that is no
 //! role is a verb: a client of the API on a runtime of one thread.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this crate is the one that talks to people"
-)]
+#![expect(clippy::print_stderr, reason = "this crate is the one that talks to people")]
 
 mod create;
 mod daemon;

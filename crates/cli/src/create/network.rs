@@ -165,7 +165,7 @@ fn is_named(mode: &str) -> bool {
 fn check_mac(text: &str) -> Result<()> {
     let parts: Vec<&str> = text.split([':', '-']).collect();
     let pair = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match parts.len() == 6 && parts.iter().all(|part| pair(part)) {
+    match parts.len() == 6 && parts.iter().all(pair) {
         true => Ok(()),
         false => Err(Failure::said(format!("{text} is not a valid mac address"))),
     }

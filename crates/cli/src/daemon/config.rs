@@ -78,7 +78,7 @@ const FIXED: [(&str, &str); 7] = [
     ("ip-forward", "true"),
     ("userland-proxy", "false"),
     ("experimental", "false"),
-    ("storage-driver", "\"overlay2\""),
+    ("storage-driver", "overlay2"),
     ("live-restore", "true"),
 ];
 
@@ -206,7 +206,7 @@ fn check_conflicts(file: &Map<String, Value>, flags: &Matches) -> Result<(), Str
     }
     for (key, only) in FIXED {
         if let Some(value) = file.get(key)
-            && value.to_string() != only
+            && plain(value) != only
             && key != "live-restore"
         {
             return Err(format!("{key} can only be {only} here, not {value}"));

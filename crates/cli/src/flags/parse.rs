@@ -154,10 +154,11 @@ fn check_arity(command: &Command, name: &str, given: usize) -> Result<(), Stop> 
         }
         _ => return Ok(()),
     };
+    let look = if matches!(command.arity, Arity::AtLeast(_)) { "See" } else { "Run" };
     Err(Stop::Wrong(Failure::new(
         1,
         format!(
-            "capsa: 'capsa {name}' {wanted}\n\n{}\n\nRun 'capsa {name} --help' for more information",
+            "capsa: 'capsa {name}' {wanted}\n\n{}\n\n{look} 'capsa {name} --help' for more information",
             usage_line(command, name)
         ),
     )))

@@ -54,21 +54,21 @@ pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
     let mut pieces = pieces.into_iter();
     let (nodes, end) = block(&mut pieces)?;
     match end {
-        End::Eof => Ok(nodes),
-        End::Else(_) => Err("unexpected {{else}}".to_owned()),
-        End::End => Err("unexpected {{end}}".to_owned()),
+        Ended::WithText => Ok(nodes),
+        Ended::BeforeElse(_) => Err("unexpected {{else}}".to_owned()),
+        Ended::AtEnd => Err("unexpected {{end}}".to_owned()),
     }
 }
 
-enum End {
-    Eof,
-    End,
-    Else(Vec<Token>),
+enum Ended {
+    WithText,
+    AtEnd,
+    BeforeElse(Vec<Token>),
 }
 
 type Pieces = std::vec::IntoIter<Piece>;
 
-fn block(pieces: &mut Pieces) -> Result<(Vec<Node>, End), String> {
+fn block(pieces: &mut Pieces) -> Result<(Vec<Node>, Ended), String> {
     let mut nodes = Vec::new();
     while let Some(piece) = pieces.next() {
         let tokens = match piece {
@@ -83,8 +83,8 @@ fn block(pieces: &mut Pieces) -> Result<(Vec<Node>, End), String> {
             _ => "",
         };
         match keyword {
-            "end" => return Ok((nodes, End::End)),
-            "else" => return Ok((nodes, End::Else(tokens[1..].to_vec()))),
+            "end" => return Ok((nodes, Ended::AtEnd)),
+            "else" => return Ok((nodes, Ended::BeforeElse(tokens[1..].to_vec()))),
             "if" => nodes.push(condition(&tokens[1..], pieces)?),
             "range" | "with" => {
                 let head = pipeline(&tokens[1..])?;
@@ -102,7 +102,7 @@ fn block(pieces: &mut Pieces) -> Result<(Vec<Node>, End), String> {
             _ => nodes.push(Node::Print(pipeline(&tokens)?)),
         }
     }
-    Ok((nodes, End::Eof))
+    Ok((nodes, Ended::WithText))
 }
 
 fn condition(head: &[Token], pieces: &mut Pieces) -> Result<Node, String> {
@@ -112,9 +112,9 @@ fn condition(head: &[Token], pieces: &mut Pieces) -> Result<Node, String> {
         let (body, end) = block(pieces)?;
         arms.push((head, body));
         match end {
-            End::Eof => return Err("unexpected EOF".to_owned()),
-            End::End => return Ok(Node::If(arms, Vec::new())),
-            End::Else(tokens) => match tokens.split_first() {
+            Ended::WithText => return Err("unexpected EOF".to_owned()),
+            Ended::AtEnd => return Ok(Node::If(arms, Vec::new())),
+            Ended::BeforeElse(tokens) => match tokens.split_first() {
                 None => {
                     let (otherwise, end) = block(pieces)?;
                     expect_end(&end)?;
@@ -130,21 +130,21 @@ fn condition(head: &[Token], pieces: &mut Pieces) -> Result<Node, String> {
 fn body_and_else(pieces: &mut Pieces) -> Result<(Vec<Node>, Vec<Node>), String> {
     let (body, end) = block(pieces)?;
     match end {
-        End::Else(tokens) if tokens.is_empty() => {
+        Ended::BeforeElse(tokens) if tokens.is_empty() => {
             let (otherwise, end) = block(pieces)?;
             expect_end(&end)?;
             Ok((body, otherwise))
         }
-        End::Else(_) => Err("unexpected token in {{else}}".to_owned()),
+        Ended::BeforeElse(_) => Err("unexpected token in {{else}}".to_owned()),
         end => expect_end(&end).map(|()| (body, Vec::new())),
     }
 }
 
-fn expect_end(end: &End) -> Result<(), String> {
+fn expect_end(end: &Ended) -> Result<(), String> {
     match end {
-        End::End => Ok(()),
-        End::Else(_) => Err("expected end; found {{else}}".to_owned()),
-        End::Eof => Err("unexpected EOF".to_owned()),
+        Ended::AtEnd => Ok(()),
+        Ended::BeforeElse(_) => Err("expected end; found {{else}}".to_owned()),
+        Ended::WithText => Err("unexpected EOF".to_owned()),
     }
 }
 

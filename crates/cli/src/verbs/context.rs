@@ -208,10 +208,10 @@ fn create(session: &Session, matches: &Matches) -> Outcome {
 
 async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let (session, force) = (&session, matches.flag("force"));
-    each_argument(&matches.args, |name| async move { remove(session, name, force) }).await
+    each_argument(&matches.args, 1, |name| async move { remove(session, name, force) }).await
 }
 
-fn remove(session: &Session, name: &str, force: bool) -> Result<()> {
+fn remove(session: &Session, name: &str, force: bool) -> Result<Option<String>> {
     if name == "default" {
         return Err(Failure::said("default: context \"default\" cannot be removed"));
     }
@@ -225,6 +225,5 @@ fn remove(session: &Session, name: &str, force: bool) -> Result<()> {
     if current {
         session.config().set("currentContext", None)?;
     }
-    line(name);
-    Ok(())
+    Ok(Some(name.to_owned()))
 }

@@ -16,9 +16,9 @@ use super::{Outcome, each_argument, filters};
 use crate::failure::{Failure, Result};
 use crate::flags::{Arity, Command, Flag, Matches};
 use crate::output::format::{Format, Titles, row};
+use crate::output::terminal;
 use crate::output::time::{absolute, ago};
 use crate::output::units::{ellipsis, human_size, short_id};
-use crate::output::{line, terminal};
 use crate::session::Session;
 use crate::template::Value;
 
@@ -249,26 +249,24 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
         query.push(("noprune", "1"));
     }
     let query = &query;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         let path = with_query(&format!("/images/{}", image_path(name)), query);
         let done: Vec<ImageDeleted> = match client.call(Method::DELETE, &path, Payload::Empty).await
         {
             Ok(done) => done,
             Err(error) if force && error.status() == Some(404) => {
                 crate::output::note(&format!("Error response from daemon: {error}"));
-                return Ok(());
+                return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        for step in done {
-            if let Some(name) = step.untagged {
-                line(&format!("Untagged: {name}"));
-            }
-            if let Some(id) = step.deleted {
-                line(&format!("Deleted: {id}"));
-            }
-        }
-        Ok(())
+        let steps = done.into_iter().flat_map(|step| {
+            let untagged = step.untagged.map(|name| format!("Untagged: {name}"));
+            let deleted = step.deleted.map(|id| format!("Deleted: {id}"));
+            untagged.into_iter().chain(deleted)
+        });
+        let lines: Vec<String> = steps.collect();
+        Ok((!lines.is_empty()).then(|| lines.join("\n")))
     })
     .await
 }

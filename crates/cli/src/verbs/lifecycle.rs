@@ -9,10 +9,10 @@ use capsa_api::{Client, Payload};
 use hyper::Method;
 
 use super::run::{attach_path, detach_keys, exit_code, start_code, talk};
-use super::{Outcome, each_argument};
-use crate::failure::{Failure, Result};
+use super::{AT_ONCE, Outcome, each_argument};
+use crate::failure::Failure;
 use crate::flags::{Arity, Command, Flag, Matches};
-use crate::output::{line, terminal};
+use crate::output::terminal;
 use crate::session::Session;
 use crate::stream::signals::{self, Caught};
 use crate::stream::{End, Streams};
@@ -143,10 +143,9 @@ async fn start(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
         }
         return start_attached(&session, &matches, client).await;
     }
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         client.post_empty(&format!("/containers/{}/start", encode(name))).await?;
-        line(name);
-        Ok(())
+        Ok(Some(name.to_owned()))
     })
     .await
 }
@@ -196,11 +195,10 @@ async fn stop(session: Rc<Session>, matches: Rc<Matches>, action: &'static str) 
     query.extend(matches.text("signal").map(|signal| ("signal", signal)));
     query.extend(matches.text("timeout").map(|seconds| ("t", seconds)));
     let query = &query;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, AT_ONCE, |name| async move {
         let path = with_query(&format!("/containers/{}/{action}", encode(name)), query);
         client.post_empty(&path).await?;
-        line(name);
-        Ok(())
+        Ok(Some(name.to_owned()))
     })
     .await
 }
@@ -210,36 +208,33 @@ async fn kill(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let query: Vec<_> =
         matches.text("signal").map(|signal| ("signal", signal)).into_iter().collect();
     let query = &query;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         client
             .post_empty(&with_query(&format!("/containers/{}/kill", encode(name)), query))
             .await?;
-        line(name);
-        Ok(())
+        Ok(Some(name.to_owned()))
     })
     .await
 }
 
 async fn simple(session: Rc<Session>, matches: Rc<Matches>, action: &'static str) -> Outcome {
     let client = session.client()?;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         client.post_empty(&format!("/containers/{}/{action}", encode(name))).await?;
-        line(name);
-        Ok(())
+        Ok(Some(name.to_owned()))
     })
     .await
 }
 
 async fn wait(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let client = session.client()?;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, AT_ONCE, |name| async move {
         let path = format!("/containers/{}/wait", encode(name));
         let ended: WaitResponse = client.post(&path, &()).await?;
         if let Some(error) = ended.error.filter(|error| !error.message.is_empty()) {
             return Err(Failure::said(error.message));
         }
-        line(&ended.status_code.to_string());
-        Ok(())
+        Ok(Some(ended.status_code.to_string()))
     })
     .await
 }
@@ -254,27 +249,22 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
         }
     }
     let query = &query;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, AT_ONCE, |name| async move {
         let name = name.trim_matches('/');
         if name.is_empty() {
             return Err(Failure::said("container name cannot be empty"));
         }
         match client.delete(&with_query(&format!("/containers/{}", encode(name)), query)).await {
-            Ok(_) => line(name),
+            Ok(_) => Ok(Some(name.to_owned())),
             // What is gone already is what was wanted.
             Err(error) if force && error.status() == Some(404) => {
-                return missing_is_fine(&error.to_string());
+                crate::output::note(&format!("Error response from daemon: {error}"));
+                Ok(None)
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     })
     .await
-}
-
-fn missing_is_fine(message: &str) -> Result<()> {
-    crate::output::note(&format!("Error response from daemon: {message}"));
-    Ok(())
 }
 
 async fn rename(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {

@@ -31,11 +31,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::task::Poll;
 
 use crate::failure::{Failure, Remedy, Result};
 use crate::flags::{Command, Flag, Matches, Stop, command_help, parse};
 use crate::output::{note, out};
 use crate::session::{Globals, Session, autostart};
+
+/// Most requests under way at once for a verb with many arguments.
+pub(crate) const AT_ONCE: usize = 16;
 
 /// What a verb ends with: its exit code.
 pub(crate) type Outcome = Result<u8>;
@@ -268,26 +272,51 @@ fn report(failure: &Failure) -> u8 {
     failure.code
 }
 
-/// Does `each` for every argument, goes on after a failure, and fails at the end if
-/// any did.
+/// Does `each` for every argument, prints the lines it returns in their order, goes
+/// on after a failure, and fails at the end if any did. So many are under way at
+/// once: verbs that wait for containers take as long as the slowest one.
 pub(crate) async fn each_argument<'a, F>(
-    arguments: impl IntoIterator<Item = &'a String>,
+    arguments: &'a [String],
+    at_once: usize,
     each: impl Fn(&'a str) -> F,
 ) -> Outcome
 where
-    F: Future<Output = Result<()>>,
+    F: Future<Output = Result<Option<String>>>,
 {
     let mut code = 0;
-    for argument in arguments {
-        if let Err(failure) = each(argument).await {
-            if failure.remedy.is_some() {
-                return Err(failure);
+    for some in arguments.chunks(at_once.max(1)) {
+        let under_way: Vec<_> = some.iter().map(|argument| Box::pin(each(argument))).collect();
+        for result in in_order(under_way).await {
+            match result {
+                Ok(said) => said.iter().for_each(|text| crate::output::line(text)),
+                Err(failure) if failure.remedy.is_some() => return Err(failure),
+                Err(failure) => {
+                    note(&failure.text);
+                    code = 1;
+                }
             }
-            note(&failure.text);
-            code = 1;
         }
     }
     Ok(code)
+}
+
+/// Drives all of them at once; their results in the order they were given.
+async fn in_order<F: Future + Unpin>(mut under_way: Vec<F>) -> Vec<F::Output> {
+    let mut results: Vec<Option<F::Output>> = under_way.iter().map(|_| None).collect();
+    std::future::poll_fn(move |cx| {
+        for (future, slot) in under_way.iter_mut().zip(&mut results) {
+            if slot.is_none()
+                && let Poll::Ready(result) = Pin::new(future).poll(cx)
+            {
+                *slot = Some(result);
+            }
+        }
+        match results.iter().all(Option::is_some) {
+            true => Poll::Ready(results.iter_mut().filter_map(Option::take).collect()),
+            false => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// `--filter` as the API takes it; absent without any.

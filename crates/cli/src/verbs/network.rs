@@ -254,13 +254,12 @@ async fn ls(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let client = session.client()?;
     let force = matches.flag("force");
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         match client.delete(&format!("/networks/{}", encode(name))).await {
-            Ok(_) => line(name),
-            Err(error) if force && error.status() == Some(404) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_) => Ok(Some(name.to_owned())),
+            Err(error) if force && error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     })
     .await
 }

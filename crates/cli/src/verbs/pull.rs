@@ -16,7 +16,7 @@ pub(super) use super::progress::Shown;
 use super::progress::follow;
 use crate::failure::{Failure, Result};
 use crate::flags::{Arity, Command, Flag, Matches};
-use crate::output::{line, note};
+use crate::output::line;
 use crate::session::Session;
 use crate::session::config::ConfigFile;
 
@@ -52,7 +52,7 @@ async fn run(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
         return Ok(0);
     }
     if !quiet && reference.tag().is_none() && reference.digest().is_none() {
-        note("Using default tag: latest");
+        line("Using default tag: latest");
     }
     let reference = reference.with_default_tag();
     fetch(&session, &reference, Some(()), platform.as_deref(), shown).await?;

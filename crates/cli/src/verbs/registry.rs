@@ -117,7 +117,7 @@ async fn push(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     }
     let quiet = matches.flag("quiet");
     if !all && reference.tag().is_none() && !quiet {
-        note("Using default tag: latest");
+        line("Using default tag: latest");
     }
     let tagged = if all { reference.clone() } else { reference.clone().with_default_tag() };
     let mut query = Vec::new();

@@ -10,7 +10,7 @@ use crate::create::resources::fill_changeable;
 use crate::failure::Failure;
 use crate::flags::values::{check_decimal, check_uint16};
 use crate::flags::{Arity, Command, Flag, Matches};
-use crate::output::{line, note};
+use crate::output::note;
 use crate::session::Session;
 
 /// `capsa update`.
@@ -51,14 +51,11 @@ async fn update(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     change.pids_limit = matches.int("pids-limit");
     let client = session.client()?;
     let change = &change;
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         let path = format!("/containers/{}/update", encode(name));
         let answer: UpdateResponse = client.post(&path, change).await?;
-        line(name);
-        for warning in answer.warnings {
-            note(&warning);
-        }
-        Ok(())
+        answer.warnings.iter().for_each(|warning| note(warning));
+        Ok(Some(name.to_owned()))
     })
     .await
 }

@@ -134,10 +134,9 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     let client = session.client()?;
     let force = matches.flag("force");
     let suffix = if force { "?force=1" } else { "" };
-    each_argument(&matches.args, |name| async move {
+    each_argument(&matches.args, 1, |name| async move {
         client.delete(&format!("/volumes/{}{suffix}", encode(name))).await?;
-        line(name);
-        Ok(())
+        Ok(Some(name.to_owned()))
     })
     .await
 }
