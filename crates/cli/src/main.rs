@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     match role.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("monitor") => monitor(),
         Some("daemon") => daemon::run(words(2)),
+        Some("oci") => oci(),
         Some("demo") => run_demo(&words(2)),
         _ => verbs::run(words(1)),
     }
@@ -32,6 +33,12 @@ fn main() -> ExitCode {
 /// Parent of one container, until it ends.
 fn monitor() -> ExitCode {
     ExitCode::from(u8::try_from(capsa_runtime::monitor::run()).unwrap_or(1))
+}
+
+/// The verbs that OCI runtimes share.
+fn oci() -> ExitCode {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(2).collect();
+    capsa_runtime::oci_cli::run(&words)
 }
 
 /// The arguments from `skip` on; what is no UTF-8 is replaced, as the API is JSON.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use capsa_oci::runtime::{Capabilities, Process, User};
-use capsa_sys::caps::{self, CapSet, ThreadCaps};
+use capsa_sys::caps::{self, ThreadCaps};
 use capsa_sys::pty::{self, Pty};
 use capsa_sys::root::RootDir;
 use capsa_sys::{process, seccomp};
@@ -20,6 +20,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{Gid, Uid};
 
 use super::Filter;
+use crate::caps::set_of;
 use crate::error::{Error, Result, Stage};
 use crate::protocol::Failure;
 
@@ -120,12 +121,6 @@ fn set_capabilities(wanted: Option<&Capabilities>) -> capsa_sys::Result<()> {
         inheritable: set(|c| &c.inheritable),
     })?;
     caps::set_ambient(set(|c| &c.ambient))
-}
-
-/// The named capabilities; a name that is not known is one that this kernel lacks.
-fn set_of(names: &[String]) -> CapSet {
-    let known = names.iter().filter_map(|name| CapSet::parse(name));
-    known.fold(CapSet::default(), CapSet::union)
 }
 
 /// The working directory, made when it is missing. No link of `/proc` leads to it: a
