@@ -267,7 +267,7 @@ pub struct NetworkView {
 pub struct ExitView {
     /// Exit code as Docker's: 128+n for signal n.
     pub code: i32,
-    /// Why it could not run, when it could not.
+    /// Why the wait could not be ended as asked; an exit is no error.
     pub error: Option<String>,
 }
 

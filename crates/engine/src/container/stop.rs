@@ -109,9 +109,8 @@ pub(crate) fn wait(
         };
         // An actor that has gone leaves its last snapshot.
         let _ = state.wait_for(over).await;
-        let live = &state.borrow().record.live;
-        let error = Some(live.error.clone()).filter(|error| !error.is_empty());
-        ExitView { code: live.exit_code, error }
+        let code = state.borrow().record.live.exit_code;
+        ExitView { code, error: None }
     }
 }
 
