@@ -45,7 +45,7 @@ fn a_container_sees_only_itself() {
     assert_eq!(ps.lines().count(), 3, "header, sleep and ps itself: {ps}");
     assert_eq!(d.ok(&["exec", &id, "cat", "/proc/1/comm"]), "sleep");
     let mounts = d.ok(&["exec", &id, "cat", "/proc/mounts"]);
-    assert!(mounts.lines().next().unwrap().starts_with("overlay / overlay"), "{mounts}");
+    assert!(mounts.lines().any(|line| line.contains(" / overlay rw,")), "{mounts}");
     assert!(!mounts.contains(" /etc/shadow"), "{mounts}");
     for namespace in ["pid", "net", "mnt", "uts", "ipc", "user", "cgroup"] {
         let theirs = fs::read_link(format!("/proc/{}/ns/{namespace}", pid(&d, &id))).unwrap();
@@ -73,12 +73,12 @@ fn the_confinement_is_docker_s() {
         assert_ne!(output.code, 0, "{script}: {}", output.stdout);
     };
     refused("mount -t tmpfs x /tmp");
-    refused("echo 1 > /proc/sys/kernel/panic");
-    refused("echo b > /proc/sysrq-trigger");
+    // Were one of these allowed, it would change nothing on the host.
+    refused("v=$(cat /proc/sys/vm/swappiness); echo $v > /proc/sys/vm/swappiness");
+    refused("echo h > /proc/sysrq-trigger");
     refused("mknod /tmp/sda b 8 0 && cat /tmp/sda");
     refused("cat /proc/kcore | head -c 1 | grep -q .");
     refused("chroot / unshare -m true");
-    refused("date -s 2001-01-01");
     refused("touch /sys/f");
     assert_eq!(d.ok(&["exec", &id, "sh", "-c", "ls /sys/firmware | wc -l"]), "0");
     let dev = d.ok(&["exec", &id, "ls", "/dev"]);
@@ -96,7 +96,9 @@ fn privilege_is_asked_for() {
     let d = Daemon::start(Cli::Docker);
     let all = sleeper(&d, &["--privileged"]);
     let caps = d.ok(&["exec", &all, "grep", "CapEff", "/proc/1/status"]);
-    assert!(caps.ends_with("1ffffffffff") || caps.contains("000001"), "{caps}");
+    // All that the host's root has here.
+    let ours = fs::read_to_string("/proc/self/status").unwrap();
+    assert!(ours.contains(&caps), "{caps}");
     d.ok(&["exec", &all, "mount", "-t", "tmpfs", "x", "/tmp"]);
     let some = sleeper(&d, &["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"]);
     let caps = d.ok(&["exec", &some, "grep", "CapEff", "/proc/1/status"]);

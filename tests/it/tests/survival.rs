@@ -88,15 +88,16 @@ fn published_ports_and_names_outlive_the_daemon() {
 }
 
 #[test]
-fn an_attached_client_is_told_and_a_terminal_can_be_attached_again() {
+fn stdin_of_a_container_outlives_the_daemon() {
     let mut d = Daemon::start(Cli::Capsa);
-    let script = "echo ready; while read line; do echo got $line; done; exit 4";
+    let script =
+        "echo ready; while read line; do echo got $line; test $line != end || exit 4; done";
     let id = d.ok(&["run", "-d", "-i", "busybox", "sh", "-c", script]);
     eventually("ready", || d.ok(&["logs", &id]).contains("ready").then_some(()));
     d.kill_hard();
     d.launch();
-    let output = d.run_with(&["attach", &id], b"one\ntwo\n");
-    assert!(output.stdout.ends_with("got one\ngot two\n"), "{output:?}");
+    let output = d.run_with(&["attach", &id], b"one\nend\n");
+    assert!(output.stdout.ends_with("got one\ngot end\n"), "{output:?}");
 }
 
 #[test]

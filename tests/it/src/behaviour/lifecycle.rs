@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{Daemon, eventually};
 
 const TRAP: &str = "trap 'echo told; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
-const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+const STUBBORN: &str = "trap 'echo heard' TERM; echo ready; while :; do sleep 0.05; done";
 
 /// Starts a shell script and waits for the first line it prints.
 fn ready(d: &Daemon, args: &[&str], script: &str) -> String {
