@@ -82,9 +82,10 @@ fn the_confinement_is_docker_s() {
     refused("touch /sys/f");
     assert_eq!(d.ok(&["exec", &id, "sh", "-c", "ls /sys/firmware | wc -l"]), "0");
     let dev = d.ok(&["exec", &id, "ls", "/dev"]);
-    let dev: Vec<_> = dev.lines().collect();
+    // A link to /proc/kcore is there if the kernel has that.
+    let dev: Vec<_> = dev.lines().filter(|name| *name != "core").collect();
     let wanted = [
-        "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
+        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
         "stdout", "tty", "urandom", "zero",
     ];
     assert_eq!(dev, wanted);
