@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use capsa_oci::runtime::{NamespaceKind, Process};
@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result, Stage};
 use crate::init::sync::{self, Report};
-use crate::init::{Filter, IGNORED_BY_US, Program, identity};
+use crate::init::{Filter, IGNORED_BY_US, Program, identity, schedule};
 use crate::launch;
 use crate::namespaces::Namespaces;
 
@@ -81,7 +81,9 @@ fn prepare(target: Target<'_>, exec: Exec<'_>, channel: &sync::Init) -> Result<P
     let apparmor = identity::apparmor_file(exec.process)?;
     for tasks in target.cgroup.join_fds()? {
         let written = File::from(tasks).write_all(b"0");
-        written.map_err(|e| capsa_sys::Error::from_io("write", "cgroup tasks", &e)).stage("cgroup")?;
+        written
+            .map_err(|e| capsa_sys::Error::from_io("write", "cgroup tasks", &e))
+            .stage("cgroup")?;
     }
     rustix::process::setsid().ok();
     let kinds = target.namespaces.all() - Clone::NEWPID;
@@ -96,12 +98,13 @@ fn prepare(target: Target<'_>, exec: Exec<'_>, channel: &sync::Init) -> Result<P
     }
     process::close_on_exec_from(3).stage("stdio")?;
     identity::confine(apparmor)?;
+    schedule::apply(exec.process)?;
     identity::assume(exec.process, exec.filter)?;
     Program::find(exec.process).map_err(Error::Init)
 }
 
 fn terminal(process: &Process, size: Option<(u16, u16)>, channel: &sync::Init) -> Result<()> {
-    let root = RootDir::from_fd(OwnedFd::from(mount::root().stage("terminal")?));
+    let root = RootDir::from_fd(mount::root().stage("terminal")?);
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let pts = root.open_in(Path::new("dev/pts"), flags, Mode::empty()).stage("terminal")?;
     let pty = pty::open(pts.as_fd()).stage("terminal")?;

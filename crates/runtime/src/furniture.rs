@@ -99,16 +99,19 @@ fn settle(clone: &OwnedFd, options: &MountOptions, depth: Depth) -> capsa_sys::R
     if options.set_all.is_empty() && options.clear_all.is_empty() {
         return Ok(());
     }
-    let all =
-        Change { set: options.set_all, clear: options.clear_all, recursive: true, ..Change::default() };
+    let all = Change {
+        set: options.set_all,
+        clear: options.clear_all,
+        recursive: true,
+        ..Change::default()
+    };
     mount::change(clone.as_fd(), &all)
 }
 
 /// A file system that knows no idmapped mounts (NFS, FUSE, overlayfs) is bound with the
 /// ids it has: what the container's root may do there is what "nobody" may.
 fn show_ids(clone: &OwnedFd, userns: BorrowedFd<'_>, idmap: Depth) -> capsa_sys::Result<()> {
-    let change =
-        Change { idmap: Some(userns), recursive: idmap.is_all(), ..Change::default() };
+    let change = Change { idmap: Some(userns), recursive: idmap.is_all(), ..Change::default() };
     match mount::change(clone.as_fd(), &change) {
         Err(error) if error.errno == Errno::INVAL => Ok(()),
         done => done,

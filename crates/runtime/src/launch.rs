@@ -26,12 +26,12 @@ use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::error::{Error, Result, Stage};
+use crate::furniture;
 use crate::init::sync::{self, Join, Report};
 use crate::init::{self, Filter, Gate, Plan};
 use crate::namespaces::{IdMaps, Namespaces, flag};
 use crate::protocol::RootfsPlan;
 use crate::rootfs::{self, Mapping};
-use crate::furniture;
 
 pub(crate) use crate::init::Stdio;
 
@@ -118,7 +118,15 @@ impl Launch<'_> {
                 return Err(error);
             }
         };
-        Ok(Born { child, namespaces, sync: parent, ids: IdMaps::of(linux), cgroup })
+        let ids = IdMaps::of(linux);
+        let born = Born { child, namespaces, sync: parent, ids, cgroup };
+        match born.map_ids() {
+            Ok(()) => Ok(born),
+            Err(error) => {
+                unmake(&born.child, born.cgroup.as_ref());
+                Err(error)
+            }
+        }
     }
 
     fn make_cgroup(&self, linux: &Linux) -> Result<Cgroup> {
@@ -162,9 +170,6 @@ impl Launch<'_> {
         joined: &mut dyn FnMut(u32) -> Result<()>,
     ) -> Result<(Vec<OwnedFd>, furniture::Nodes)> {
         let pid = site.child.pid;
-        if site.namespaces.made.0.contains(Clone::NEWUSER) {
-            namespace::write_id_maps(pid, &ids.uids, &ids.gids).stage("user namespace")?;
-        }
         let tasks = site.cgroup.join_fds()?;
         let tasks: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
         site.sync.send_join(&Join::of(site.cgroup), &tasks)?;
@@ -198,6 +203,17 @@ impl Launch<'_> {
         root.leftovers.extend(binds);
         root.leftovers.extend(devices);
         Ok((root.leftovers, nodes))
+    }
+}
+
+impl Born {
+    /// First of all: without ids init can do nothing.
+    fn map_ids(&self) -> Result<()> {
+        if self.namespaces.made.0.contains(Clone::NEWUSER) {
+            namespace::write_id_maps(self.child.pid, &self.ids.uids, &self.ids.gids)
+                .stage("user namespace")?;
+        }
+        self.sync.send_mapped()
     }
 }
 

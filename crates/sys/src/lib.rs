@@ -17,6 +17,7 @@ pub mod process;
 pub mod pty;
 pub mod rlimit;
 pub mod root;
+pub mod schedule;
 pub mod seccomp;
 pub mod signal;
 

@@ -255,8 +255,10 @@ pub fn with_fs_ids<T>(uid: u32, gid: u32, work: impl FnOnce() -> Result<T>) -> R
 }
 
 fn set_fs_ids(uid: u32, gid: u32) -> (u32, u32) {
-    // SAFETY: both calls take numbers only, act on this thread, and return the old one.
-    let (gid, uid) = unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
+    // SAFETY: takes a number, acts on this thread only, and returns the old one.
+    let gid = unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    let uid = unsafe { libc::setfsuid(uid) };
     (uid as u32, gid as u32)
 }
 

@@ -307,14 +307,12 @@ fn vfork(child: &mut SpawnChild) -> Result<Child> {
     let mut pidfd: c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let blocked = crate::signal::block_all()?;
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    let arg = ptr::from_mut(child).cast::<c_void>();
     // SAFETY: the child runs `spawn_child` on `stack`, which lives until the caller
     // wakes up, and CLONE_VFORK keeps the caller asleep until the child has left this
     // memory. All signals are blocked, so no handler runs in the child.
-    let pid = unsafe {
-        let top = stack.as_mut_ptr().add(stack.len()).cast::<c_void>();
-        let arg = ptr::from_mut(child).cast::<c_void>();
-        libc::clone(spawn_child, top, flags, arg, &raw mut pidfd)
-    };
+    let pid = unsafe { libc::clone(spawn_child, top, flags, arg, &raw mut pidfd) };
     let errno = last_errno();
     drop(blocked);
     if pid < 0 {
@@ -337,24 +335,25 @@ extern "C" fn spawn_child(arg: *mut c_void) -> c_int {
 
 fn spawn_exec(child: &SpawnChild) -> Errno {
     crate::signal::reset_all();
-    // SAFETY: plain system calls on descriptor numbers of this process's own table;
-    // the arrays end with null and outlive the call.
-    unsafe {
-        libc::setsid();
-        let exe = libc::fcntl(child.exe, libc::F_DUPFD_CLOEXEC, 10);
-        let channel = libc::fcntl(child.channel, libc::F_DUPFD_CLOEXEC, 10);
-        let null = libc::fcntl(child.null, libc::F_DUPFD_CLOEXEC, 10);
-        for fd in 0..3 {
-            libc::dup2(null, fd);
-        }
-        libc::dup2(channel, SPAWN_CHANNEL);
-        let first: c_int = SPAWN_CHANNEL + 1;
-        libc::syscall(libc::SYS_close_range, first, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        crate::signal::unblock_all();
-        let empty = c"".as_ptr();
-        libc::syscall(libc::SYS_execveat, exe, empty, child.args, child.env, libc::AT_EMPTY_PATH);
+    let (exe, channel, null) = (high(child.exe), high(child.channel), high(child.null));
+    // SAFETY: takes nothing; makes this process the leader of a session.
+    unsafe { libc::setsid() };
+    for (from, to) in [(null, 0), (null, 1), (null, 2), (channel, SPAWN_CHANNEL)] {
+        // SAFETY: numbers of this process's own table, which it does not share.
+        unsafe { libc::dup2(from, to) };
     }
+    let _ = range(SPAWN_CHANNEL as u32 + 1, libc::CLOSE_RANGE_CLOEXEC);
+    crate::signal::unblock_all();
+    let (empty, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+    // SAFETY: the path is empty, both arrays end with null, and all outlive the call.
+    unsafe { libc::syscall(libc::SYS_execveat, exe, empty, child.args, child.env, flags) };
     last_errno()
+}
+
+/// A copy of a descriptor out of the way of those that the program gets.
+fn high(fd: c_int) -> c_int {
+    // SAFETY: takes numbers only.
+    unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 10) }
 }
 
 /// Marks every descriptor from `first` on close-on-exec. close_range(2).

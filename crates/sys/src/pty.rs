@@ -29,7 +29,7 @@ pub fn open(pts: BorrowedFd<'_>) -> Result<Pty> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let master = rustix::fs::openat(pts, c"ptmx", flags, Mode::empty()).map_err(failed)?;
     let found = rustix::fs::fstatfs(&master).map_err(failed)?;
-    if i64::from(found.f_type) != DEVPTS_SUPER_MAGIC {
+    if found.f_type != DEVPTS_SUPER_MAGIC {
         return Err(failed(Errno::NOTTY));
     }
     rustix::pty::unlockpt(&master).map_err(|e| Error::new("unlockpt", "/dev/pts/ptmx", e))?;

@@ -106,18 +106,16 @@ fn set_action(number: i32, action: libc::sighandler_t) {
 
 fn full() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the whole set.
-    unsafe {
-        libc::sigfillset(set.as_mut_ptr());
-        set.assume_init()
-    }
+    // SAFETY: the pointer is to a sigset_t, of which sigfillset writes all.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: it has just been written.
+    unsafe { set.assume_init() }
 }
 
 fn empty() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the whole set.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    }
+    // SAFETY: the pointer is to a sigset_t, of which sigemptyset writes all.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: it has just been written.
+    unsafe { set.assume_init() }
 }

@@ -106,8 +106,9 @@ fn load(filter: Option<&Filter>) -> Result<()> {
 fn set_user(user: &User) -> capsa_sys::Result<()> {
     let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
     caps::keep_over_setuid(true)?;
-    rustix::thread::set_thread_groups(&groups)
-        .map_err(|e| capsa_sys::Error::new("setgroups", format!("{:?}", user.additional_gids), e))?;
+    rustix::thread::set_thread_groups(&groups).map_err(|e| {
+        capsa_sys::Error::new("setgroups", format!("{:?}", user.additional_gids), e)
+    })?;
     set_ids(user.uid, user.gid)
 }
 

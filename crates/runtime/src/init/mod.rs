@@ -7,6 +7,7 @@
 //! container but through its root.
 
 mod cgroups;
+mod copy_up;
 mod devices;
 mod guard;
 pub(crate) mod identity;
@@ -14,6 +15,7 @@ mod mounts;
 pub(crate) mod options;
 mod program;
 mod reaper;
+pub(crate) mod schedule;
 pub(crate) mod sync;
 
 use std::fs::File;
@@ -21,9 +23,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use capsa_oci::runtime::{
-    Hook, Hooks, NamespaceKind, Process, RuntimeSpec, Seccomp, State,
-};
+use capsa_oci::runtime::{Hook, Hooks, NamespaceKind, Process, RuntimeSpec, Seccomp, State};
 use capsa_sys::mount::{self, Change, Propagation};
 use capsa_sys::process::{self, Clone};
 use capsa_sys::pty::{self, Pty};
@@ -99,7 +99,8 @@ pub(crate) enum Gate {
 }
 
 /// Signals that the monitor ignores and no program should find ignored.
-pub(crate) const IGNORED_BY_US: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE];
+pub(crate) const IGNORED_BY_US: [i32; 4] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE];
 
 /// Runs init to its end.
 pub(crate) fn run(plan: &Plan<'_>, channel: sync::Init) -> ! {
@@ -140,11 +141,7 @@ fn complain(plan: &Plan<'_>, channel: &sync::Init, failure: Failure) -> Failure 
     failure
 }
 
-fn run_hooks(
-    plan: &Plan<'_>,
-    which: fn(&Hooks) -> &Vec<Hook>,
-    status: &str,
-) -> Result<()> {
+fn run_hooks(plan: &Plan<'_>, which: fn(&Hooks) -> &Vec<Hook>, status: &str) -> Result<()> {
     let (Some(all), Some(state)) = (&plan.spec.hooks, plan.state) else { return Ok(()) };
     let state = State {
         status: status.to_owned(),
@@ -164,14 +161,15 @@ fn wait_fifo(fifo: &OwnedFd) -> Result<()> {
 fn prepare(plan: &Plan<'_>, channel: &sync::Init) -> Result<Program> {
     signal::set_default(&IGNORED_BY_US);
     rustix::process::umask(Mode::empty());
+    become_root(plan, channel)?;
+    let mut mounts = mounts::prepare(plan)?;
     let cgroup = join(plan, channel)?;
-    let mut mounts = mounts::prepare(plan, &cgroup)?;
     let mut fds = channel.recv_mounts(mounts.expected_fds() + 1)?.into_iter();
     let root = fds.next().ok_or(Error::InitGone)?;
     mounts.take(fds);
     mount::attach_over_root(root.as_fd()).stage("rootfs")?;
     let root = RootDir::from_fd(root);
-    mounts.attach(&root)?;
+    mounts.attach(&root, &cgroup)?;
     let terminal = furnish(plan, &root, mounts)?;
     let sysctl = guard::Sysctl::open(plan)?;
     let apparmor = identity::apparmor_file(plan.process)?;
@@ -187,16 +185,9 @@ fn prepare(plan: &Plan<'_>, channel: &sync::Init) -> Result<Program> {
     Ok(program)
 }
 
-/// Into the cgroup, the session and the container's root identity.
-fn join(plan: &Plan<'_>, channel: &sync::Init) -> Result<Join> {
-    let (cgroup, tasks) = channel.recv_join()?;
-    for tasks in tasks {
-        let written = File::from(tasks).write_all(b"0");
-        written.map_err(|e| capsa_sys::Error::from_io("write", "cgroup tasks", &e)).stage("cgroup")?;
-    }
-    if plan.namespaces.made.0.contains(Clone::NEWCGROUP) {
-        namespace::unshare(Clone::NEWCGROUP).stage("namespaces")?;
-    }
+/// Into a session of its own and the identity of the container's root.
+fn become_root(plan: &Plan<'_>, channel: &sync::Init) -> Result<()> {
+    channel.recv_mapped()?;
     rustix::process::setsid().ok();
     if plan.namespaces.has(NamespaceKind::User) {
         identity::set_ids(0, 0).stage("user")?;
@@ -204,7 +195,21 @@ fn join(plan: &Plan<'_>, channel: &sync::Init) -> Result<Join> {
     identity::hide_memory().stage("user")?;
     let slave =
         Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
-    mount::change(mount::root().stage("rootfs")?.as_fd(), &slave).stage("rootfs")?;
+    mount::change(mount::root().stage("rootfs")?.as_fd(), &slave).stage("rootfs")
+}
+
+/// Into the cgroup.
+fn join(plan: &Plan<'_>, channel: &sync::Init) -> Result<Join> {
+    let (cgroup, tasks) = channel.recv_join()?;
+    for tasks in tasks {
+        let written = File::from(tasks).write_all(b"0");
+        written
+            .map_err(|e| capsa_sys::Error::from_io("write", "cgroup tasks", &e))
+            .stage("cgroup")?;
+    }
+    if plan.namespaces.made.0.contains(Clone::NEWCGROUP) {
+        namespace::unshare(Clone::NEWCGROUP).stage("namespaces")?;
+    }
     Ok(cgroup)
 }
 
@@ -239,11 +244,8 @@ fn set_root_propagation(plan: &Plan<'_>) -> Result<()> {
     if propagation == Propagation::Private {
         return Ok(());
     }
-    let change = Change {
-        propagation: Some(propagation),
-        recursive: depth.is_all(),
-        ..Change::default()
-    };
+    let change =
+        Change { propagation: Some(propagation), recursive: depth.is_all(), ..Change::default() };
     mount::change(mount::root().stage("rootfs")?.as_fd(), &change).stage("rootfs")
 }
 
@@ -274,6 +276,8 @@ fn become_user(
     }
     process::close_on_exec_from(3).stage("stdio")?;
     identity::confine(apparmor)?;
+    schedule::set_personality(plan.spec.linux.as_ref())?;
+    schedule::apply(plan.process)?;
     identity::assume(plan.process, plan.filter)?;
     Program::find(plan.process).map_err(Error::Init)
 }

@@ -13,6 +13,7 @@ use capsa_sys::root::RootDir;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::copy_up::copy_up;
 use super::options::MountOptions;
 use super::sync::Join;
 use super::{Plan, cgroups};
@@ -21,7 +22,6 @@ use crate::furniture;
 
 /// The mounts of one container.
 pub(super) struct Mounts<'a> {
-    cgroup: &'a Join,
     items: Vec<Item<'a>>,
     /// How many of the parent's descriptors are devices.
     device_count: usize,
@@ -44,7 +44,7 @@ enum Source {
 }
 
 /// Makes all mounts that need nothing from outside.
-pub(super) fn prepare<'a>(plan: &'a Plan<'a>, cgroup: &'a Join) -> Result<Mounts<'a>> {
+pub(super) fn prepare<'a>(plan: &Plan<'a>) -> Result<Mounts<'a>> {
     let mut items = Vec::with_capacity(plan.spec.mounts.len());
     for mount in &plan.spec.mounts {
         let options = MountOptions::of(mount);
@@ -56,7 +56,7 @@ pub(super) fn prepare<'a>(plan: &'a Plan<'a>, cgroup: &'a Join) -> Result<Mounts
         items.push(Item { mount, options, source });
     }
     let device_count = furniture::sent_devices(plan.spec, plan.namespaces).count();
-    Ok(Mounts { cgroup, items, device_count, devices: Vec::new() })
+    Ok(Mounts { items, device_count, devices: Vec::new() })
 }
 
 fn make(mount: &Mount, kind: &str, options: &MountOptions) -> Result<OwnedFd> {
@@ -101,14 +101,14 @@ impl Mounts<'_> {
     }
 
     /// Attaches all of them under `root`.
-    pub(super) fn attach(&self, root: &RootDir) -> Result<()> {
+    pub(super) fn attach(&self, root: &RootDir, cgroup: &Join) -> Result<()> {
         for item in &self.items {
             let attached = match &item.source {
                 Source::Awaited => return Err(Error::InitGone),
                 Source::Detached(fd) => attach_one(root, item, fd),
                 Source::Cgroups => {
                     let target = target(root, &item.mount.destination, true);
-                    target.and_then(|t| cgroups::attach(t, &item.options, self.cgroup))
+                    target.and_then(|t| cgroups::attach(t, &item.options, cgroup))
                 }
             };
             attached.map_err(|source| named(item.mount, source))?;
@@ -173,6 +173,10 @@ fn attach_one(root: &RootDir, item: &Item<'_>, fd: &OwnedFd) -> capsa_sys::Resul
         Some("proc" | "sysfs") => real_directory(root, destination)?,
         _ => target(root, destination, directory)?,
     };
+    if item.options.copy_up {
+        let covered = root.open_in(Path::new(destination), OFlags::DIRECTORY, Mode::empty())?;
+        copy_up(covered.as_fd(), fd.as_fd())?;
+    }
     mount::attach(fd.as_fd(), target.as_fd())
 }
 

@@ -169,7 +169,10 @@ mod tests {
         assert_eq!((options.set, options.set_all), (Attrs::empty(), Attrs::RDONLY));
         assert_eq!(options.propagation, Some((Propagation::Slave, Depth::All)));
         assert_eq!(options.idmap, Some(Depth::All));
-        assert_eq!(parse("bind", &["private"]).propagation, Some((Propagation::Private, Depth::One)));
+        assert_eq!(
+            parse("bind", &["private"]).propagation,
+            Some((Propagation::Private, Depth::One))
+        );
     }
 
     #[test]

@@ -120,18 +120,19 @@ mod tests {
             of("foo", "/bin:/usr/bin"),
             (127, r#"exec: "foo": executable file not found in $PATH"#.into())
         );
+        assert_eq!(of("/x", ""), (127, r#"exec: "/x": stat /x: no such file or directory"#.into()));
         assert_eq!(
-            of("/x", ""),
-            (127, r#"exec: "/x": stat /x: no such file or directory"#.into())
+            of("/etc/passwd", ""),
+            (126, r#"exec: "/etc/passwd": permission denied"#.into())
         );
-        assert_eq!(of("/etc/passwd", ""), (126, r#"exec: "/etc/passwd": permission denied"#.into()));
         assert_eq!(of("/etc", ""), (126, r#"exec: "/etc": is a directory"#.into()));
         assert_eq!(of("", "/bin").0, 127);
     }
 
     #[test]
     fn the_last_path_counts_and_is_searched_in_order() {
-        let env = ["PATH=/nowhere".to_owned(), "HOME=/".to_owned(), "PATH=/nowhere:/bin".to_owned()];
+        let env =
+            ["PATH=/nowhere".to_owned(), "HOME=/".to_owned(), "PATH=/nowhere:/bin".to_owned()];
         assert_eq!(look_up("sh", search_path(&env)).unwrap(), Path::new("/bin/sh"));
     }
 }

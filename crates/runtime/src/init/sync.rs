@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   parent                         init
+//!     ── Mapped ───────────────────►   become root inside, make what mounts it can
 //!     ── Join (task files) ────────►   join the cgroup
 //!     ── Mounts (root, binds …) ───►   mount, enter, become the user
 //!     ◄──────────── Ready (pty?) ──
@@ -18,6 +19,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::protocol::{self, Failure};
 
+const MAPPED: u8 = b'I';
 const MOUNTS: u8 = b'M';
 const START: u8 = b'S';
 
@@ -30,7 +32,7 @@ pub(crate) enum Report {
     Failed(Failure),
 }
 
-/// Where init has to go once its ids are mapped. The v1 `tasks` files come along.
+/// Where init has to go. The v1 `tasks` files come along.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Join {
     /// The cgroup's path below every mount point.
@@ -65,7 +67,12 @@ pub(crate) fn pair() -> Result<(Parent, Init)> {
 }
 
 impl Parent {
-    /// Ids are mapped; `tasks` are the files to write oneself into.
+    /// Ids are mapped.
+    pub(crate) fn send_mapped(&self) -> Result<()> {
+        Ok(self.0.send(&[MAPPED], &[])?)
+    }
+
+    /// `tasks` are the files to write oneself into.
     pub(crate) fn send_join(&self, join: &Join, tasks: &[BorrowedFd<'_>]) -> Result<()> {
         protocol::send(&self.0, join, tasks)
     }
@@ -96,6 +103,10 @@ impl AsFd for Parent {
 }
 
 impl Init {
+    pub(crate) fn recv_mapped(&self) -> Result<()> {
+        self.recv(MAPPED).map(drop)
+    }
+
     pub(crate) fn recv_join(&self) -> Result<(Join, Vec<OwnedFd>)> {
         protocol::recv(&self.0)?.ok_or(Error::InitGone)
     }

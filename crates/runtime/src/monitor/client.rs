@@ -137,7 +137,8 @@ impl Client {
         }
         for byte in bytes {
             let next = keys.get(self.typed) == Some(byte);
-            self.typed = if next { self.typed + 1 } else { usize::from(keys.first() == Some(byte)) };
+            self.typed =
+                if next { self.typed + 1 } else { usize::from(keys.first() == Some(byte)) };
             if self.typed == keys.len() {
                 self.leave();
                 return Input::Nothing;

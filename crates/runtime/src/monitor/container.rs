@@ -5,8 +5,8 @@
 //!                              └───────────┴──────────┴──► Failed: all unmade
 //! ```
 //!
-//! Until the program runs, the end of the control channel unmakes everything: nobody
-//! knows of the container. From then on it is as good as a daemon that comes back.
+//! Until the start is asked for, the end of the control channel unmakes everything:
+//! nobody will ever want the container. After that a daemon may come back at any time.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use capsa_sys::atomic::{self, Durability};
 use capsa_sys::channel::Channel;
 use capsa_sys::process::{self, Ended};
 use capsa_sys::pty;
-use rustix::event::PollFlags;
+use rustix::event::{PollFlags, Timespec};
 
 use super::execs::Execs;
 use super::json_log::now;
@@ -33,6 +33,8 @@ use crate::protocol::{self, CreateRequest, Event, ExitRecord, Failure, Request};
 
 /// Name of the socket in the container's directory.
 const SOCKET: &str = "monitor.sock";
+/// So long nothing happens before the monitor tidies up.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// Exit code of a monitor that has made nothing.
 const NOTHING: i32 = 0;
 /// Exit code of a monitor whose container could not be made.
@@ -125,6 +127,8 @@ struct Monitor {
     execs: Execs,
     phase: Phase,
     started_ns: i64,
+    /// There is something to tidy up once it is quiet.
+    untidy: bool,
 }
 
 impl Monitor {
@@ -149,12 +153,17 @@ impl Monitor {
             execs: Execs::default(),
             phase: Phase::Preparing { asked: false },
             started_ns: 0,
+            untidy: false,
         }
     }
 
     fn run(&mut self) -> i32 {
         while !self.is_done() {
-            for (token, flags) in self.wait() {
+            let ready = self.wait();
+            if ready.is_empty() {
+                self.tidy();
+            }
+            for (token, flags) in ready {
                 self.handle(token, flags);
             }
         }
@@ -170,6 +179,7 @@ impl Monitor {
         }
     }
 
+    /// What is ready; nothing when it was quiet for long enough to tidy up.
     fn wait(&self) -> Vec<(Token, PollFlags)> {
         let mut turn = Turn::default();
         for (token, channel) in [(Token::Control, &self.control), (Token::Listener, &self.listener)]
@@ -190,7 +200,7 @@ impl Monitor {
         if self.phase != Phase::Ended {
             turn.add(Token::Process, self.container.child.pidfd.as_fd(), PollFlags::IN);
         }
-        turn.wait()
+        turn.wait(self.untidy.then_some(&QUIET))
     }
 
     fn handle(&mut self, token: Token, flags: PollFlags) {
@@ -223,7 +233,7 @@ impl Monitor {
 
     fn lose_control(&mut self) {
         self.control = None;
-        if !matches!(self.phase, Phase::Running | Phase::Ended) {
+        if matches!(self.phase, Phase::Preparing { asked: false } | Phase::Ready) {
             self.give_up();
         }
     }
@@ -365,8 +375,14 @@ impl Monitor {
     fn set_running(&mut self) {
         self.phase = Phase::Running;
         self.started_ns = now();
+        self.untidy = true;
         self.tell(&Event::Started { at_ns: self.started_ns });
-        // Nobody waits now: what making it has left goes, and its memory.
+    }
+
+    /// Drops what making the container has left, and the memory it took. Each mount that
+    /// is let go waits for the kernel; the first output of the program must not.
+    fn tidy(&mut self) {
+        self.untidy = false;
         self.container.leftovers = Vec::new();
         self.process = Process::default();
         process::trim_memory();
@@ -425,8 +441,7 @@ impl Monitor {
 /// A failure leaves no record, which a daemon takes for a lost container; there is
 /// nothing better to do with it here.
 fn write_record(path: &Path, record: &ExitRecord) {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
-    else {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
         return;
     };
     if let Ok(text) = serde_json::to_vec(record) {

@@ -68,7 +68,7 @@ impl Execs {
         request: ExecRequest,
         fds: Vec<OwnedFd>,
     ) -> Result<()> {
-        if self.all.iter().any(|exec| exec.id == request.exec_id) {
+        if self.find(&request.exec_id).is_some() {
             return Err(Error::invalid("exec_id", "in use"));
         }
         if !self.entered {
@@ -107,7 +107,7 @@ impl Execs {
 
     /// Id and process of each that runs.
     pub(super) fn list(&self) -> Vec<(String, u32)> {
-        let running = self.all.iter().filter(|exec| !exec.ended);
+        let running = self.all.iter().filter(|exec| !exec.ended && !exec.failed);
         running.map(|exec| (exec.id.clone(), exec.child.pid)).collect()
     }
 
@@ -127,13 +127,11 @@ impl Execs {
     }
 
     fn find(&self, id: &str) -> Option<&Running> {
-        self.all.iter().find(|exec| exec.id == id && !exec.ended)
+        self.all.iter().find(|exec| exec.id == id && !exec.ended && !exec.failed)
     }
 
     /// What to wait for now: of each the report first.
-    pub(super) fn interests(
-        &self,
-    ) -> impl Iterator<Item = (u64, Part, BorrowedFd<'_>, PollFlags)> {
+    pub(super) fn interests(&self) -> impl Iterator<Item = (u64, Part, BorrowedFd<'_>, PollFlags)> {
         self.all.iter().flat_map(|exec| {
             let serial = exec.serial;
             let report = exec.report.as_ref().map(|r| (Part::Report, r.as_fd(), PollFlags::IN));

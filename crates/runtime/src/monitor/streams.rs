@@ -124,12 +124,13 @@ impl Streams {
     /// What to wait for now.
     pub(super) fn interests(&self) -> impl Iterator<Item = (Source, BorrowedFd<'_>, PollFlags)> {
         let behind = |stream| self.clients.iter().any(|c| c.is_behind() && c.takes(stream));
-        let outputs = self.outputs.iter().filter(move |output| !behind(output.stream)).map(
-            |output| (Source::Output(output.stream), output.fd.as_fd(), PollFlags::IN),
-        );
+        let outputs = self
+            .outputs
+            .iter()
+            .filter(move |output| !behind(output.stream))
+            .map(|output| (Source::Output(output.stream), output.fd.as_fd(), PollFlags::IN));
         let waiting = self.input.as_ref().filter(|input| !input.waiting.is_empty());
-        let input =
-            waiting.map(|input| (Source::Input, input.fd.as_fd(), PollFlags::OUT));
+        let input = waiting.map(|input| (Source::Input, input.fd.as_fd(), PollFlags::OUT));
         let room = waiting.is_none();
         let clients = self
             .clients
@@ -221,11 +222,7 @@ impl Streams {
     fn take_input(&mut self, serial: u64, all: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(CHUNK, 0);
-        loop {
-            let Some(client) = self.clients.iter_mut().find(|client| client.serial == serial)
-            else {
-                break;
-            };
+        while let Some(client) = self.clients.iter_mut().find(|client| client.serial == serial) {
             match client.read(&mut buffer) {
                 Input::Bytes(length) => self.feed(&buffer[..length]),
                 Input::Nothing => break,

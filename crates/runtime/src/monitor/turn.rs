@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::execs::Part;
@@ -38,14 +38,11 @@ impl<'a> Turn<'a> {
         self.fds.push(PollFd::from_borrowed_fd(fd, flags));
     }
 
-    /// Blocks until something is ready.
-    pub(super) fn wait(mut self) -> Vec<(Token, PollFlags)> {
-        loop {
-            match rustix::event::poll(&mut self.fds, None) {
-                Err(Errno::INTR | Errno::AGAIN | Errno::NOMEM) => {}
-                _ => break,
-            }
-        }
+    /// Blocks until something is ready, or nothing was for `quiet`.
+    pub(super) fn wait(mut self, quiet: Option<&Timespec>) -> Vec<(Token, PollFlags)> {
+        while let Err(Errno::INTR | Errno::AGAIN | Errno::NOMEM) =
+            rustix::event::poll(&mut self.fds, quiet)
+        {}
         let ready = self.tokens.iter().zip(&self.fds).map(|(token, fd)| (*token, fd.revents()));
         ready.filter(|(_, flags)| !flags.is_empty()).collect()
     }

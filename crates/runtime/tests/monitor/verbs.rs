@@ -94,8 +94,7 @@ pub fn play(verb: &str, path: &Path) -> ExitCode {
         let pid = fs::read_to_string(dir.join("pid")).unwrap().parse().unwrap();
         let cgroup = Cgroup::open(&cgroup_path).unwrap();
         let process = exec_request("", &["hostname"]).process;
-        let join =
-            bundle::Join { spec: &request.spec, pid, cgroup: &cgroup, process: &process };
+        let join = bundle::Join { spec: &request.spec, pid, cgroup: &cgroup, process: &process };
         let joined = bundle::join(&join).unwrap();
         let code = capsa_sys::process::wait(joined.pidfd.as_fd()).unwrap().code();
         return ExitCode::from(code as u8);
