@@ -1,4 +1,5 @@
 //! Archives that want out, or want too much.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

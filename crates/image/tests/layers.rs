@@ -1,4 +1,5 @@
 //! Layers there and back: overlay form, GNU tar's archives, changes, equal bytes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -228,7 +228,7 @@ fn removing_follows_dockers_rules_and_words() {
     assert_eq!(removed, [Removed::Untagged("a:1".into()), Removed::Deleted(id.to_string())]);
     assert!(world.images.resolve(&short).is_err() && world.images.list().unwrap().is_empty());
     assert_eq!(world.images.rootfs_layers(&id).unwrap().len(), 1);
-    world.images.store.remove_container(&container).unwrap();
+    world.images.store.remove_container(&container, Durability::Process).unwrap();
     world.images.drop_hidden().unwrap();
     assert_eq!(world.images.store.disk_usage().unwrap().layers, 0);
 }
@@ -247,7 +247,7 @@ fn prune_takes_the_unnamed_and_with_all_the_unused() {
     let id = world.id("app");
     let container = world.add_container(&id, 'd');
     assert!(world.images.prune(&all).unwrap().0.is_empty());
-    world.images.store.remove_container(&container).unwrap();
+    world.images.store.remove_container(&container, Durability::Process).unwrap();
     assert_eq!(world.images.prune(&all).unwrap().0.len(), 2);
 }
 
