@@ -1,6 +1,8 @@
 //! What things cost here, printed (`--nocapture`); the bounds are far off, so that only
 //! a blunder (a query without an index, a flush too many) fails on a loaded machine.
 
+#![allow(clippy::print_stdout, reason = "its figures are what this test is for")]
+
 mod fixture;
 
 use std::time::{Duration, Instant};

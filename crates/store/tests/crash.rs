@@ -2,6 +2,8 @@
 //! step. After each, what was acknowledged is there, what is there is whole, and the
 //! operation that was interrupted succeeds when it is tried again.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
+
 mod fixture;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,6 +1,8 @@
 //! A full disk: a clear error, the space back, and a store that goes on. The data root
 //! is a tmpfs of 6 MiB in a mount namespace of a child process.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
+
 mod fixture;
 
 use std::io::Write;

@@ -206,7 +206,7 @@ fn sweep_takes_what_no_image_and_no_lease_holds() {
     assert_eq!((swept.blobs, swept.layers), (vec![a], vec![]));
     assert!(store.layer(&chain).unwrap().is_some());
     drop(lease);
-    assert_eq!(store.sweep().unwrap().layers, [chain.clone()]);
+    assert_eq!(store.sweep().unwrap().layers, std::slice::from_ref(&chain));
     assert!(store.layer(&chain).unwrap().is_none());
     assert_eq!(store.images().unwrap().len(), 1);
     assert!(matches!(store.remove_blob(&b), Err(Error::InUse { .. })));
