@@ -34,7 +34,7 @@ fn unpacking_beside_tar() {
     };
     let plain = Path::new(&layer);
     let us = |from: &Path, to: &Path| unpack(from, &diff_id, to);
-    let rows: [(&str, &dyn Fn(&Path)); 4] = [
+    let rows: [Row<'_>; 4] = [
         ("tar -x", &|to| tar("-xpf", plain, to)),
         ("capsa, sha256 checked", &|to| us(plain, to)),
         ("tar -xz", &|to| tar("-xpzf", &packed, to)),
@@ -51,6 +51,9 @@ fn unpacking_beside_tar() {
         println!("{name:28} min {:?} median {:?}", times[0], times[ROUNDS / 2]);
     }
 }
+
+/// A way to unpack, and its name.
+type Row<'a> = (&'a str, &'a dyn Fn(&Path));
 
 fn unpack(from: &Path, diff_id: &Digest, to: &Path) {
     let root = RootDir::open(to).unwrap();

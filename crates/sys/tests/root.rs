@@ -1,4 +1,5 @@
 //! A root directory keeps every path inside.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

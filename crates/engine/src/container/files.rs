@@ -129,7 +129,7 @@ fn owner(world: &World, record: &Record) -> Result<(u32, u32)> {
 /// The tree and path to read `path` from: a volume's where one is mounted.
 fn find(world: &World, record: &Record, path: &str) -> Result<Place> {
     if let Some((mount, rest)) = mount_at(record, path) {
-        return Ok(mounted(&mount.view.source, rest)?);
+        return mounted(&mount.view.source, rest);
     }
     Ok(Place { root: tree(world, record)?, path: relative(path) })
 }

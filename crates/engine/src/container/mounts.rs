@@ -4,6 +4,7 @@
 //! An empty volume gets what the image has at its place (copy-up), as in Docker.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use capsa_store::{Durability, VolumeRow};
@@ -42,9 +43,9 @@ pub(crate) fn prepare(world: &World, request: &Request<'_>) -> Result<Vec<Mount>
     }
     for path in &request.resolved.volumes {
         let target = clean(path);
-        if !by_target.contains_key(&target) {
-            let mount = one(world, request, &anonymous(&target))?;
-            by_target.insert(target, mount);
+        if let Entry::Vacant(free) = by_target.entry(target) {
+            let mount = one(world, request, &anonymous(free.key()))?;
+            free.insert(mount);
         }
     }
     Ok(by_target.into_values().collect())
