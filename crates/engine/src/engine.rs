@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::execs::Execs;
 use crate::image_ops::ImageOps;
 use crate::images::Images;
+use crate::init_layer::InitLayer;
 use crate::instance::Instance;
 use crate::network::NetworkSide;
 use crate::networks::Networks;
@@ -51,6 +52,7 @@ impl Engine {
             .map_err(|error| Error::kernel(format!("own program: {error}")))?;
         let world = Arc::new(World {
             images: Images::new(store.clone()),
+            init_layer: InitLayer::open(&store)?,
             config,
             instance,
             store,

@@ -14,7 +14,7 @@ use crate::images::{CommitInput, Pruning};
 use crate::options::{CommitOptions, Pruned};
 use crate::view::{ByteSource, ByteStream, ImageView, Phase, ProgressSink};
 use crate::world::World;
-use crate::{Error, Result};
+use crate::{Result, blocking};
 
 /// One step of an image's making, newest first.
 #[derive(Clone, Debug)]
@@ -204,13 +204,4 @@ fn commit_input(record: &Record, upper: PathBuf) -> CommitInput {
         config,
         command: command.map(String::as_str).collect::<Vec<_>>().join(" "),
     }
-}
-
-/// Runs what reads or writes for long on a thread of its own.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::kernel(format!("the task failed: {error}"))))
 }

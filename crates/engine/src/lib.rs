@@ -15,6 +15,7 @@ mod id;
 pub mod image_ops;
 mod images;
 mod info;
+mod init_layer;
 mod instance;
 mod logs;
 mod network;
@@ -28,3 +29,12 @@ mod world;
 
 pub use engine::Engine;
 pub use error::{Class, Error, Result};
+
+/// Runs what reads or writes for long on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::kernel(format!("the task failed: {error}"))))
+}

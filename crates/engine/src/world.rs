@@ -13,6 +13,7 @@ use crate::container::record::{Places, Record};
 use crate::container::registry::Registry;
 use crate::events::Events;
 use crate::images::Images;
+use crate::init_layer::InitLayer;
 use crate::instance::Instance;
 use crate::network::NetworkSide;
 use crate::options::EngineConfig;
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub store: Store,
     /// Images over the disk.
     pub images: Images,
+    /// Mount points under every container.
+    pub init_layer: InitLayer,
     /// Networks over the kernel.
     pub networks: NetworkSide,
     /// What happened.
@@ -53,6 +56,13 @@ impl World {
         attributes.insert("name".to_owned(), record.name.clone());
         attributes.extend(extra);
         self.events.emit("container", action, &record.id, attributes);
+    }
+
+    /// What lies below a container's writable top: the init layer, then its image's
+    /// layers, topmost first.
+    pub(crate) fn lowers(&self, record: &Record) -> Result<Vec<PathBuf>> {
+        let layers = self.images.rootfs_layers(&record.image)?;
+        Ok(std::iter::once(self.init_layer.path.clone()).chain(layers).collect())
     }
 
     /// The cgroup path of a container, the same in every hierarchy.

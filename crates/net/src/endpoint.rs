@@ -7,6 +7,8 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
+use std::os::fd::BorrowedFd;
+
 use capsa_sys::netlink::{
     Address, LinkStats, Messages, NetlinkSocket, PortOptions, Route, RouteTarget, Veth, within,
 };
@@ -118,6 +120,18 @@ impl Net {
         links.execute(&mut request).map_err(step())?;
         Ok(None)
     }
+}
+
+/// Brings up the loopback of a network namespace that gets no other interface.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn raise_loopback(netns: BorrowedFd<'_>) -> Result<()> {
+    let step = || Error::kernel("set up lo in the container");
+    let mut socket = NetlinkSocket::open_in(netns).map_err(step())?;
+    let mut batch = Messages::new();
+    batch.set_up("lo", LOOPBACK_INDEX);
+    socket.execute(&mut batch).map_err(step())
 }
 
 /// The name of the host's end of an endpoint.

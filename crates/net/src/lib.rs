@@ -46,6 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use capsa_sys::netlink::NetlinkSocket;
 use capsa_sys::nftables::Nftables;
 
+pub use endpoint::raise_loopback;
 pub use error::{Error, Result};
 pub use holder::{Holder, held_by};
 pub use plan::{BridgeSpec, EndpointPlan, Mac, MacError, NetConfig, PortMap, Protocol};

@@ -1,6 +1,7 @@
 //! Execs: create, start (taking the connection over), resize, inspect.
 
 use capsa_api::types::{ExecCreate, ExecStart, IdResponse};
+use capsa_engine::Class;
 use hyper::StatusCode;
 
 use crate::containers::size_of;
@@ -12,6 +13,9 @@ use crate::hijack::{self, Input};
 use crate::reply::{self, Reply};
 use crate::request::Call;
 use crate::router::routes;
+
+/// The stream number of standard output in Docker's frames.
+const STDOUT: u8 = 1;
 
 routes! {
     POST "containers" "{}" "exec" => create survives;
@@ -41,13 +45,31 @@ async fn start(mut call: Call) -> Result<Reply> {
     }
     let keys = DetachKeys::parse(spec.detach_keys.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    match engine.execs().start(&id, body.detach, size).await? {
-        Some(stream) => {
-            let input = Input { wanted: spec.attach_stdin, keys };
-            Ok(hijack::join(upgrade, version, stream.tty, stream.io, input))
+    let input = Input { wanted: spec.attach_stdin, keys };
+    match engine.execs().start(&id, body.detach, size).await {
+        Ok(Some(stream)) => Ok(hijack::join(upgrade, version, stream.tty, stream.io, input)),
+        Ok(None) => Ok(reply::empty(StatusCode::OK)),
+        // Docker has taken the connection over by then: the text comes as output, and the
+        // code (126, 127) by inspect.
+        Err(error) if error.class == Class::InvalidInput && !body.detach => {
+            let text = told(&error.message, spec.tty);
+            Ok(hijack::join(upgrade, version, spec.tty, text, input))
         }
-        None => Ok(reply::empty(StatusCode::OK)),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// A stream that says `message` and ends.
+fn told(message: &str, tty: bool) -> impl hijack::Duplex {
+    let text = format!("{message}\r\n");
+    let mut bytes = Vec::with_capacity(text.len() + 8);
+    if !tty {
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&[STDOUT, 0, 0, 0]);
+        bytes.extend_from_slice(&length.to_be_bytes());
+    }
+    bytes.extend_from_slice(text.as_bytes());
+    tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink())
 }
 
 async fn resize(call: Call) -> Result<Reply> {

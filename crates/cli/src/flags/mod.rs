@@ -196,3 +196,62 @@ impl Command {
         self.flags.iter().flat_map(|group| group.iter()).find(|flag| flag.short == Some(letter))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::find;
+
+    /// Flags of Docker's that make no sense here, or have no engine behind them yet;
+    /// typing one is an error that names it.
+    const REFUSED: [&str; 17] = [
+        "availability",
+        "group",
+        "limit-bytes",
+        "required-bytes",
+        "scope",
+        "secret",
+        "sharing",
+        "topology-preferred",
+        "topology-required",
+        "type",
+        "cache-from",
+        "compress",
+        "isolation",
+        "squash",
+        "security-opt",
+        "force-rm",
+        "rm",
+    ];
+
+    /// Verb, letter, name and kind of every flag of Docker's command line 28.2.2.
+    #[test]
+    fn flags_are_those_of_the_docker_command_line() {
+        let known = include_str!("../../tests/fixtures/flags.tsv");
+        let mut wrong = Vec::new();
+        for line in known.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [verb, letter, long, kind] = fields[..] else { panic!("{line}") };
+            let words: Vec<String> = verb.split(' ').map(str::to_owned).collect();
+            let command = find(&words).map(|found| found.command).unwrap();
+            let builds = verb.ends_with("build");
+            let Some(flag) = command.by_long(long) else {
+                let refused = (verb == "volume create" || builds) && REFUSED.contains(&long);
+                if !(refused || builds) {
+                    wrong.push(format!("{verb} --{long}: missing"));
+                }
+                continue;
+            };
+            let same_letter = letter == "-" || flag.short == letter.chars().nth(1);
+            let same_kind = (flag.kind == Kind::Bool) == (kind == "switch");
+            if !same_letter || !same_kind {
+                wrong.push(format!(
+                    "{verb} --{long}: {letter} {kind}, ours {:?} {:?}",
+                    flag.short, flag.kind
+                ));
+            }
+        }
+        assert!(known.lines().count() > 400, "the fixture is not empty");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

@@ -285,7 +285,7 @@ impl Walk {
         match holder {
             Value::Map(_) if self.missing == Missing::NoValue => Ok(()),
             Value::Map(_) if USER_KEYS.contains(&parent) || OPTIONAL_KEYS.contains(&key) => Ok(()),
-            Value::Map(_) => Err(format!("map has no entry for key {key:?}")),
+            Value::Map(_) => Err(format!("at <.{key}>: map has no entry for key {key:?}")),
             Value::Null if self.missing == Missing::NoValue => Ok(()),
             Value::Null => Err(format!("nil data; no entry for key {key:?}")),
             other => Err(format!("can't evaluate field {key} in {other}")),

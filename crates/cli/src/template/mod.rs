@@ -42,8 +42,10 @@ impl Template {
 
     /// Fills it in.
     pub(crate) fn render(&self, data: &Value, missing: Missing) -> Result<String, String> {
-        eval::render(&self.nodes, data, missing, false)
-            .map_err(|why| format!("template parsing error: template: :1: executing \"\": {why}"))
+        eval::render(&self.nodes, data, missing, false).map_err(|why| {
+            let gap = if why.starts_with("at <") { " " } else { ": " };
+            format!("template parsing error: template: :1: executing \"\"{gap}{why}")
+        })
     }
 
     /// Fills in column titles: functions leave them as they are.
@@ -137,7 +139,7 @@ mod tests {
         let render = |text: &str| Template::parse(text).unwrap().render(&value, Missing::Error);
         assert_eq!(
             render("{{.Foo}}").unwrap_err(),
-            "template parsing error: template: :1: executing \"\": map has no entry for key \"Foo\""
+            "template parsing error: template: :1: executing \"\" at <.Foo>: map has no entry for key \"Foo\""
         );
         assert_eq!(render("{{.Config.Labels.q}}").unwrap(), "<no value>");
         assert_eq!(render("{{index .Config.Labels \"q\"}}").unwrap(), "");

@@ -71,7 +71,7 @@ async fn create_only(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
         add_proxies(&session, &mut request);
         create_container(&session, &matches, &request).await
     };
-    let id = made.await.map_err(|failure| failure.of_run(&session.name, 125))?;
+    let id = made.await.map_err(|failure| failure.of_run(&session.name, 1))?;
     line(&id);
     Ok(0)
 }

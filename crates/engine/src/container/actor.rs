@@ -152,7 +152,7 @@ impl Actor {
                 if let Some(exec) = self.execs.remove(&exec_id) {
                     exec.code.send_replace(Some(failure.code));
                     if let Some(reply) = exec.started {
-                        let _ = reply.send(Err(super::start::failed(&failure)));
+                        let _ = reply.send(Err(super::start::exec_failed(&failure)));
                     }
                     self.publish();
                 }

@@ -24,7 +24,6 @@ pub(crate) fn create(world: &Arc<World>, spec: ContainerSpec) -> Result<Created>
     let config = world.images.config(&image)?.config.clone().unwrap_or_default();
     let id = id::random_id()?;
     let resolved = resolve(&spec, &config, &id)?;
-    world.networks.check(&spec.network)?;
     let name = reserve_name(world, spec.name.as_deref(), &id)?;
     let mut record = Record {
         version: VERSION,

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use capsa_image::{Limits, UnpackOptions};
+use capsa_sys::mount::with_fs_ids;
 use capsa_sys::root::RootDir;
 use rustix::fs::{FileType, Stat};
 use tokio::sync::mpsc;
@@ -46,7 +47,7 @@ struct Place {
 pub(crate) fn changes(world: &World, record: &Record) -> Result<Vec<(ChangeKind, String)>> {
     let upper = RootDir::open(&rootfs(world, record)?.join("upper"))?;
     let mut lowers = Vec::new();
-    for layer in world.images.rootfs_layers(&record.image)? {
+    for layer in world.lowers(record)? {
         lowers.push(RootDir::open(&layer)?);
     }
     let found = capsa_image::changes(&upper, &lowers).map_err(tree_error)?;
@@ -101,9 +102,15 @@ pub(crate) fn put(
         UnpackOptions { owner, keep_kind: how.no_overwrite_dir_non_dir, id_offset: offset };
     let limits = Limits::default();
     let (_, plain) = capsa_image::decompress(tar, &limits).map_err(bad_archive)?;
-    capsa_image::unpack_into(BufReader::new(plain), &place.root, &place.path, options, &limits)
-        .map_err(bad_archive)?;
-    Ok(())
+    let unpack = || {
+        let tar = BufReader::new(plain);
+        capsa_image::unpack_into(tar, &place.root, &place.path, options, &limits).map(drop)
+    };
+    if offset == 0 {
+        return unpack().map_err(bad_archive);
+    }
+    // The running container's overlay only lets ids of its own range make files.
+    with_fs_ids(offset, offset, || Ok(unpack()))?.map_err(bad_archive)
 }
 
 fn check_target(place: &Place, record: &Record, path: &str) -> Result<()> {
@@ -138,7 +145,7 @@ fn writable(world: &World, record: &Record, path: &str) -> Result<Place> {
     if let Some((mount, rest)) = mount_at(record, path) {
         return mounted(&mount.view.source, rest);
     }
-    let layers = world.images.rootfs_layers(&record.image)?;
+    let layers = world.lowers(record)?;
     let root = fs_view::writable(&rootfs(world, record)?, &layers)?;
     Ok(Place { root, path: relative(path) })
 }
@@ -171,7 +178,7 @@ fn mount_at<'a>(record: &'a Record, path: &str) -> Option<(&'a super::record::Mo
 fn tree(world: &World, record: &Record) -> Result<RootDir> {
     let upper = rootfs(world, record)?.join("upper");
     let mut stack = vec![upper];
-    stack.extend(world.images.rootfs_layers(&record.image)?);
+    stack.extend(world.lowers(record)?);
     fs_view::read_only(&stack)
 }
 

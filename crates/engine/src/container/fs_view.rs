@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use capsa_sys::mount::{Attrs, Filesystem};
@@ -67,6 +68,11 @@ pub(crate) fn copy_up(layers: &[PathBuf], target: &str, volume: &Path) -> Result
     let view = read_only(layers)?;
     let Ok(source) = view.subdir(Path::new(target)) else { return Ok(()) };
     let destination = RootDir::open(volume)?;
+    let stat = view.stat(Path::new(target))?;
+    let failed = |error: std::io::Error| Error::kernel(format!("{}: {error}", volume.display()));
+    std::os::unix::fs::chown(volume, Some(stat.st_uid), Some(stat.st_gid)).map_err(failed)?;
+    let mode = std::fs::Permissions::from_mode(stat.st_mode & 0o7777);
+    std::fs::set_permissions(volume, mode).map_err(failed)?;
     copy_tree(&source, &destination)
         .map_err(|error| Error::kernel(format!("copy of {target} into its volume: {error}")))
 }

@@ -39,7 +39,7 @@ use crate::view::{
     ByteSource, ByteStream, ChangeKind, ContainerView, ExitView, PathStat, Phase, SizeView,
 };
 use crate::world::World;
-use crate::{Error, Result};
+use crate::{Error, Result, blocking};
 
 use handle::{Command, Handle, Snapshot};
 
@@ -185,6 +185,7 @@ impl Containers {
             detach_keys: Vec::new(),
         };
         handle.ask(|reply| Command::Attach(request, theirs, reply)).await?;
+        self.world.container_event(&record, "attach", []);
         Ok(AttachStream { tty: record.spec.process.tty, io: Io::Socket(ours) })
     }
 
@@ -248,7 +249,9 @@ impl Containers {
     ) -> Result<()> {
         let record = self.find(key)?.record();
         let put = files::Put { no_overwrite_dir_non_dir, copy_owner };
-        block_in_place(|| files::put(&self.world, &record, path, tar, put))
+        let (world, path) = (Arc::clone(&self.world), path.to_owned());
+        // On a thread of its own: the upload arrives through the caller's task.
+        blocking(move || files::put(&world, &record, &path, tar, put)).await
     }
 
     /// Changes limits and restart policy while it runs; warnings.

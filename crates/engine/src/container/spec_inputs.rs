@@ -44,7 +44,7 @@ pub(crate) fn gather(
     record: &Record,
     attachment: Option<&Attachment>,
 ) -> Result<Gathered> {
-    let layers = world.images.rootfs_layers(&record.image)?;
+    let layers = world.lowers(record)?;
     let user = &record.resolved.user;
     let identity = who(world, record, &layers, user, &record.spec.process.group_add)?;
     let capabilities = oci_spec::capabilities(&record.spec.security)?;
@@ -63,7 +63,7 @@ pub(crate) fn gather(
 
 /// Looks up what an exec needs.
 pub(crate) fn for_exec(world: &World, record: &Record, exec: &ExecSpec) -> Result<GatheredExec> {
-    let layers = world.images.rootfs_layers(&record.image)?;
+    let layers = world.lowers(record)?;
     let user = if exec.user.is_empty() { &record.resolved.user } else { &exec.user };
     let identity = who(world, record, &layers, user, &record.spec.process.group_add)?;
     let mut security = record.spec.security.clone();
@@ -76,7 +76,7 @@ pub(crate) fn for_exec(world: &World, record: &Record, exec: &ExecSpec) -> Resul
 
 /// Who the container's own process runs as.
 pub(crate) fn identity(world: &World, record: &Record) -> Result<Identity> {
-    let layers = world.images.rootfs_layers(&record.image)?;
+    let layers = world.lowers(record)?;
     who(world, record, &layers, &record.resolved.user, &[])
 }
 

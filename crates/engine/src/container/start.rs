@@ -19,6 +19,7 @@ use super::phase;
 use super::record::Record;
 use super::spec_inputs;
 use crate::options::EngineConfig;
+use crate::spec::NetworkMode;
 use crate::view::Phase;
 use crate::world::World;
 use crate::{Class, Error, Result};
@@ -68,6 +69,8 @@ impl Actor {
         };
         if let Some(attachment) = &mut self.attachment {
             attachment.connect(&world.networks, &self.record, pid).map_err(engine)?;
+        } else if self.record.spec.network.mode == NetworkMode::None {
+            world.networks.raise_loopback(pid).map_err(engine)?;
         }
         link.send(&Request::Start, &[]).await.map_err(engine)?;
         let at_ns = match link.next().await {
@@ -126,9 +129,25 @@ impl Actor {
     }
 }
 
-/// The engine's error for a monitor's.
-pub(super) fn failed(failure: &Failure) -> Error {
-    let class = if failure.code == 125 { Class::Kernel } else { Class::InvalidInput };
+/// The engine's error for a monitor's, about an exec.
+pub(super) fn exec_failed(failure: &Failure) -> Error {
+    Error::new(
+        class_of(failure),
+        format!(
+            "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+            failure.message
+        ),
+    )
+}
+
+/// A program that can't be run is the user's affair.
+fn class_of(failure: &Failure) -> Class {
+    if failure.code == 125 { Class::Kernel } else { Class::InvalidInput }
+}
+
+/// The engine's error for a monitor's, about a start.
+fn failed(failure: &Failure) -> Error {
+    let class = class_of(failure);
     Error::new(
         class,
         format!(

@@ -305,7 +305,7 @@ fn mac(record: &Record, address: Ipv4Addr) -> Result<Mac> {
     }
 }
 
-fn netns(pid: u32) -> Result<File> {
+pub(super) fn netns(pid: u32) -> Result<File> {
     let path = format!("/proc/{pid}/ns/net");
     File::open(&path).map_err(|error| Error::kernel(format!("{path}: {error}")))
 }

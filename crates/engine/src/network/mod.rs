@@ -11,6 +11,7 @@ mod names;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capsa_net::{BridgeSpec, Net, NetConfig, Wanted};
@@ -25,7 +26,6 @@ use crate::container::record::Record;
 use crate::container::registry::Registry;
 use crate::instance::Instance;
 use crate::options::{EngineConfig, NetworkRequest};
-use crate::spec::{NetworkMode, NetworkSpec};
 use crate::{Class, Error, Result, clock, id};
 
 /// The name of the default network.
@@ -263,12 +263,10 @@ impl NetworkSide {
         self.lock().values().cloned().collect()
     }
 
-    /// Whether what a container asks of networks can be, before it is made.
-    pub(crate) fn check(&self, spec: &NetworkSpec) -> Result<()> {
-        match &spec.mode {
-            NetworkMode::Named(key) => self.find(key).map(drop),
-            _ => Ok(()),
-        }
+    /// Brings up the loopback of a container that has nothing else.
+    pub(crate) fn raise_loopback(&self, pid: u32) -> Result<()> {
+        let netns = attachment::netns(pid)?;
+        capsa_net::raise_loopback(netns.as_fd()).map_err(net_error)
     }
 
     /// Takes addresses and ports for a container that starts; `None` when it has no
