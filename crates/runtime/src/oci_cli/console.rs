@@ -39,25 +39,34 @@ pub(super) fn hand_over(socket: &Path, master: BorrowedFd<'_>) -> Result<()> {
         .map_err(|e| failed("sendmsg")(e).into())
 }
 
-/// Waits for a child to end; passes on our signals and, with a `master`, what is typed and
-/// what it prints.
-pub(super) fn wait(pidfd: BorrowedFd<'_>, master: Option<OwnedFd>) -> Result<Ended> {
-    let _blocked = signal::block_all()?;
-    let signals = signal::descriptor()?;
-    let terminal = master.map(Terminal::new);
-    let mut foreground = Foreground { pidfd, signals, terminal };
-    loop {
-        if foreground.turn()? {
-            break;
-        }
+/// Our signals, held back from the moment on that they are meant for the program.
+pub(super) struct Signals {
+    _blocked: signal::Blocked,
+    pending: OwnedFd,
+}
+
+impl Signals {
+    /// Holds them back. Programs that this process starts by clone inherit that, so the
+    /// container has to exist already.
+    pub(super) fn hold() -> Result<Self> {
+        let _blocked = signal::block_all()?;
+        Ok(Self { _blocked, pending: signal::descriptor()? })
     }
-    foreground.drain();
-    Ok(process::wait(pidfd)?)
+
+    /// Waits for a child to end; passes on our signals and, with a `master`, what is typed
+    /// and what it prints.
+    pub(super) fn pass_on(self, pidfd: BorrowedFd<'_>, master: Option<OwnedFd>) -> Result<Ended> {
+        let terminal = master.map(Terminal::new);
+        let mut foreground = Foreground { pidfd, signals: &self.pending, terminal };
+        while !foreground.turn()? {}
+        foreground.drain();
+        Ok(process::wait(pidfd)?)
+    }
 }
 
 struct Foreground<'a> {
     pidfd: BorrowedFd<'a>,
-    signals: OwnedFd,
+    signals: &'a OwnedFd,
     terminal: Option<Terminal>,
 }
 
@@ -67,7 +76,7 @@ impl Foreground<'_> {
         let input = stdin();
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.pidfd, PollFlags::IN),
-            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(self.signals, PollFlags::IN),
         ];
         if let Some(terminal) = &self.terminal {
             fds.push(PollFd::new(&terminal.master, PollFlags::IN));
@@ -96,7 +105,7 @@ impl Foreground<'_> {
 
     fn take_signal(&self) {
         let mut pending = [0u8; signal::PENDING_SIZE];
-        if rustix::io::read(&self.signals, &mut pending) != Ok(pending.len()) {
+        if rustix::io::read(self.signals, &mut pending) != Ok(pending.len()) {
             return;
         }
         let number = pending.first_chunk().map_or(0, |first| i32::from_ne_bytes(*first));

@@ -72,7 +72,7 @@ pub(super) fn exec(globals: &Globals, args: &[String]) -> Result<ExitCode> {
     if detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = console::wait(joined.pidfd.as_fd(), terminal)?;
+    let ended = console::Signals::hold()?.pass_on(joined.pidfd.as_fd(), terminal)?;
     Ok(ExitCode::from(u8::try_from(ended.code()).unwrap_or(1)))
 }
 

@@ -1,5 +1,6 @@
 //! `create`, `start` and `run`.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use capsa_oci::runtime::{Hook, Hooks, RuntimeSpec};
 use capsa_sys::atomic::{self, Durability};
 
 use super::args::{Opt, Parsed, flag, value};
+use super::console::Signals;
 use super::record::{Record, Status};
 use super::{Globals, args, console, end};
 use crate::bundle::{self, Create, Created};
@@ -54,16 +56,15 @@ pub(super) fn run(globals: &Globals, args: &[String]) -> Result<ExitCode> {
     let detach = parsed.has("detach");
     let wish = Wish::new(globals, &parsed, detach)?;
     let (record, created) = wish.make()?;
+    let signals = if detach { None } else { Some(Signals::hold()?) };
     if let Err(error) = started(&record, &wish.spec) {
         // The start's error counts.
         let _ = end::destroy(&record);
         return Err(error);
     }
-    if detach {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
     let terminal = if wish.console_socket.is_some() { None } else { created.terminal };
-    let ended = console::wait(std::os::fd::AsFd::as_fd(&created.pidfd), terminal)?;
+    let ended = signals.pass_on(created.pidfd.as_fd(), terminal)?;
     if !parsed.has("keep") {
         end::destroy(&record)?;
     }
@@ -165,7 +166,7 @@ impl<'a> Wish<'a> {
         record.ready = true;
         record.save()?;
         if let (Some(socket), Some(master)) = (&self.console_socket, &created.terminal) {
-            console::hand_over(socket, std::os::fd::AsFd::as_fd(master))?;
+            console::hand_over(socket, master.as_fd())?;
         }
         match &self.pid_file {
             Some(path) => write_pid(path, created.pid),

@@ -70,10 +70,13 @@ impl Bundle {
 
     /// Runs a verb to its end, through files: a pipe would stay open in the container.
     pub fn call(&self, args: &[&str]) -> Output {
-        let file = |name: &str| fs::File::create(self.dir.join(name)).unwrap();
+        // Files of this call alone: a container that goes on may still write to its.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = |name: &str| self.dir.join(format!("{name}{number}"));
+        let file = |name: &str| fs::File::create(path(name)).unwrap();
         let (out, err) = (file("stdout"), file("stderr"));
         let status = self.command(args).stdout(out).stderr(err).status().unwrap();
-        let read = |name: &str| fs::read(self.dir.join(name)).unwrap();
+        let read = |name: &str| fs::read(path(name)).unwrap();
         Output { status, stdout: read("stdout"), stderr: read("stderr") }
     }
 
@@ -156,7 +159,10 @@ fn cgroup_directories(id: &str) -> Vec<PathBuf> {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        self.call(&["delete", "--force", &self.id]);
+        let deleted = self.call(&["delete", "--force", &self.id]);
         let _ = fs::remove_dir_all(&self.dir);
+        if !std::thread::panicking() {
+            assert!(deleted.status.success(), "{deleted:?}");
+        }
     }
 }

@@ -114,6 +114,9 @@ fn exec_runs_beside() {
     let pids: Vec<u32> =
         serde_json::from_str(&bundle.ok(&["ps", "-f", "json", &bundle.id])).unwrap();
     assert!(pids.contains(&bundle.read("exec-pid").parse().unwrap()), "{pids:?}");
+    // An ended process that nobody reaps keeps its pid namespace, and its own is ours to reap.
+    bundle.ok(&["kill", &bundle.id, "KILL"]);
+    bundle.reap(&serde_json::from_str(&bundle.read("exec-pid")).unwrap());
 }
 
 fn exec_takes_a_process_file() {
