@@ -8,6 +8,7 @@ use std::sync::Arc;
 use capsa_store::{Durability, IdPool, NewContainer};
 
 use super::actor;
+use super::intents::Intents;
 use super::isolation::{self, UserNamespace};
 use super::mounts;
 use super::record::{Live, Record, VERSION};
@@ -37,10 +38,12 @@ pub(crate) fn create(world: &Arc<World>, spec: ContainerSpec) -> Result<Created>
         id_range: None,
         live: Live::default(),
     };
-    if let Err(error) = make(world, &mut record) {
-        unmake(world, &record);
+    let intents = Intents::new(world.run_dir(&record.id));
+    if let Err(error) = make(world, &mut record, &intents) {
+        unmake(world, &record, &intents);
         return Err(error);
     }
+    intents.forget();
     let created = Created { id: record.id.clone(), warnings: Vec::new() };
     world.container_event(&record, "create", []);
     actor::spawn(world, record, None, None);
@@ -62,7 +65,7 @@ fn reserve_name(world: &World, asked: Option<&str>, id: &str) -> Result<String> 
     Ok(id[..12].to_owned())
 }
 
-fn make(world: &World, record: &mut Record) -> Result<()> {
+fn make(world: &World, record: &mut Record, intents: &Intents) -> Result<()> {
     let durability = durability(&record.spec);
     world.store.make_rootfs(&record.id)?;
     let layers = world.images.rootfs_layers(&record.image)?;
@@ -70,6 +73,7 @@ fn make(world: &World, record: &mut Record) -> Result<()> {
         spec: &record.spec,
         resolved: &record.resolved,
         layers: &layers,
+        intents,
         durability,
     };
     record.mounts = mounts::prepare(world, &request)?;
@@ -94,10 +98,11 @@ pub(crate) fn durability(spec: &ContainerSpec) -> Durability {
     if spec.auto_remove { Durability::Process } else { Durability::Durable }
 }
 
-fn unmake(world: &World, record: &Record) {
+fn unmake(world: &World, record: &Record, intents: &Intents) {
     world.registry.remove(&record.id, &record.name);
     if let Err(error) = world.store.remove_rootfs(&record.id) {
         tracing::warn!(container = %record.id, %error, "rootfs left behind, recovery will remove it");
     }
-    super::remove::anonymous_volumes(world, record);
+    super::remove::volumes_of(world, intents.read().iter().map(String::as_str));
+    intents.forget();
 }

@@ -33,7 +33,7 @@ const CHUNK: usize = 128 * 1024;
 pub(crate) struct Put {
     /// Refuse to replace a directory by another kind of file and the reverse.
     pub no_overwrite_dir_non_dir: bool,
-    /// Give everything to the container's user.
+    /// Give everything to the container's user, where one was configured.
     pub copy_owner: bool,
 }
 
@@ -97,7 +97,9 @@ pub(crate) fn put(
         (writable(world, record, path)?, 0)
     };
     check_target(&place, record, path)?;
-    let owner = if how.copy_owner { Some(owner(world, record)?) } else { None };
+    // As in Docker: without a configured user the archive's owners stay.
+    let has_user = !record.resolved.user.is_empty();
+    let owner = if how.copy_owner && has_user { Some(owner(world, record)?) } else { None };
     let options =
         UnpackOptions { owner, keep_kind: how.no_overwrite_dir_non_dir, id_offset: offset };
     let limits = Limits::default();

@@ -10,6 +10,7 @@ mod exit;
 pub(crate) mod files;
 pub(crate) mod fs_view;
 pub(crate) mod handle;
+mod intents;
 mod isolation;
 mod monitor_link;
 mod mounts;

@@ -10,6 +10,7 @@ use std::path::Path;
 use capsa_store::{Durability, VolumeRow};
 
 use super::fs_view;
+use super::intents::Intents;
 use super::record::{Mount, MountSource, Record};
 use crate::spec::{ContainerSpec, MountKind, MountSpec};
 use crate::view::{MountView, Resolved};
@@ -25,6 +26,8 @@ pub(crate) struct Request<'a> {
     pub resolved: &'a Resolved,
     /// The image's layers, topmost first.
     pub layers: &'a [std::path::PathBuf],
+    /// Where volumes without a name are noted before they are made.
+    pub intents: &'a Intents,
     /// Whether what is made must outlive a power cut.
     pub durability: Durability,
 }
@@ -157,6 +160,9 @@ fn volume(
         Some(name) => name.to_owned(),
         None => id::random_id()?,
     };
+    if anonymous {
+        request.intents.note(&name)?;
+    }
     let body = VolumeBody { labels: labels.clone(), options: options.clone(), anonymous };
     let row = VolumeRow { name: name.clone(), created_ns: clock::now_ns(), body: body.to_json()? };
     if world.store.make_volume(&row, request.durability)? {

@@ -16,6 +16,7 @@ use capsa_sys::channel::Channel;
 use super::actor;
 use super::exit::{lost, read_exit_record};
 use super::handle::Command;
+use super::intents::Intents;
 use super::monitor_link::MonitorLink;
 use super::record::{Record, VERSION};
 use super::restart;
@@ -153,6 +154,10 @@ fn remove_strays(world: &World, known: &HashSet<String>) {
     }
     for id in entries(&world.run_dirs()) {
         let live = world.registry.find(&id).is_ok_and(|handle| handle.record().live.pid != 0);
+        if !known.contains(&id) {
+            let made = Intents::new(world.run_dir(&id)).read();
+            super::remove::volumes_of(world, made.iter().map(String::as_str));
+        }
         if !live && let Err(error) = std::fs::remove_dir_all(world.run_dir(&id)) {
             tracing::warn!(id, %error, "run directory left behind");
         }

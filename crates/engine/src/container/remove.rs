@@ -25,15 +25,29 @@ impl Actor {
         if volumes {
             anonymous_volumes(&self.world, &self.record);
         }
+        drop_hidden_image(&self.world, &self.record);
         self.world.container_event(&self.record, "destroy", []);
         self.publish();
         Ok(())
     }
 }
 
+/// An image that was removed by force goes with its last container.
+fn drop_hidden_image(world: &World, record: &Record) {
+    let nameless = world.store.tags_of(&record.image).is_ok_and(|names| names.is_empty());
+    if nameless && let Err(error) = world.images.drop_hidden() {
+        tracing::warn!(image = %record.image, %error, "image left behind, a prune removes it");
+    }
+}
+
 /// Removes the anonymous volumes that only this container used.
-pub(crate) fn anonymous_volumes(world: &World, record: &Record) {
-    for name in record.volumes() {
+fn anonymous_volumes(world: &World, record: &Record) {
+    volumes_of(world, record.volumes());
+}
+
+/// Removes those of `names` that are anonymous and that nobody else uses.
+pub(crate) fn volumes_of<'a>(world: &World, names: impl Iterator<Item = &'a str>) {
+    for name in names {
         let Ok(Some(row)) = world.store.volume(name) else { continue };
         if !VolumeBody::parse(&row.body).anonymous {
             continue;

@@ -4,7 +4,7 @@
 //! the monitor unmake all that is its own, and what was taken of the network is
 //! given back here. The record is written once, when the program runs.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use capsa_runtime::monitor;
@@ -12,6 +12,8 @@ use capsa_runtime::protocol::{
     CreateRequest, Event, Failure, LogPlan, Request, RootfsPlan, StdioPlan,
 };
 use capsa_store::Durability;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::actor::Actor;
 use super::monitor_link::MonitorLink;
@@ -58,6 +60,7 @@ impl Actor {
         let request = create_request(&world, &self.record, inputs).map_err(engine)?;
         let spawned = monitor::spawn(world.executable.as_fd())
             .map_err(|error| engine(Error::kernel(format!("start of a monitor: {error}"))))?;
+        reap(spawned.pidfd).map_err(engine)?;
         let mut link = MonitorLink::new(spawned.channel).map_err(engine)?;
         link.send(&Request::Create(Box::new(request)), &[]).await.map_err(engine)?;
         for (attach, socket) in self.waiting.drain(..) {
@@ -72,7 +75,8 @@ impl Actor {
         } else if self.record.spec.network.mode == NetworkMode::None {
             world.networks.raise_loopback(pid).map_err(engine)?;
         }
-        link.send(&Request::Start, &[]).await.map_err(engine)?;
+        // When it can't be sent, the reason waits to be read.
+        let _ = link.send(&Request::Start, &[]).await;
         let at_ns = match link.next().await {
             Some(Event::Started { at_ns }) => at_ns,
             other => return Err(unexpected(other)),
@@ -166,6 +170,21 @@ fn unexpected(event: Option<Event>) -> (Error, i32) {
         Some(other) => (Error::kernel(format!("the monitor answered out of turn: {other:?}")), 128),
         None => (Error::kernel("the monitor ended during the start"), 128),
     }
+}
+
+/// Takes note of a monitor's end, so that it leaves no zombie.
+fn reap(pidfd: OwnedFd) -> Result<()> {
+    let failed = |error| Error::kernel(format!("watching a monitor: {error}"));
+    // `register` wants `unsafe` for descriptors that may be closed elsewhere; ours is owned.
+    #[expect(deprecated, reason = "the replacement is unsafe, and this crate has none of it")]
+    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
+    tokio::spawn(async move {
+        if pidfd.readable().await.is_ok() {
+            // Its end was told on its channel; the status says nothing more.
+            let _ = capsa_sys::process::wait(pidfd.as_fd());
+        }
+    });
+    Ok(())
 }
 
 fn make_run_dir(dir: &Path) -> Result<()> {

@@ -12,7 +12,7 @@ use capsa_oci::runtime::{
     Capabilities, ConsoleSize, IdMapping, Linux, Mount, Namespace, NamespaceKind, Process, Root,
     RuntimeSpec, User,
 };
-use capsa_sys::caps::CapSet;
+use capsa_sys::caps::{self, CapSet};
 
 use crate::container::record::{MountSource, Record};
 use crate::instance::RANGE_LEN;
@@ -65,13 +65,15 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<RuntimeSpec> {
 /// # Errors
 /// `InvalidInput` for a name that is none.
 pub(crate) fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
+    // Nobody can give what the engine itself does not have.
+    let all = CapSet::NAMED.intersection(caps::bounding()?);
     if security.privileged {
-        return Ok(CapSet::NAMED.names());
+        return Ok(all.names());
     }
     let (add, add_all) = chosen(&security.cap_add)?;
     let (drop, drop_all) = chosen(&security.cap_drop)?;
     let base = match (add_all, drop_all) {
-        (true, _) => CapSet::NAMED,
+        (true, _) => all,
         (false, true) => CapSet::EMPTY,
         (false, false) => {
             let default = defaults::CAPABILITIES.iter().filter_map(|name| CapSet::parse(name));

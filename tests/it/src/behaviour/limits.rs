@@ -71,18 +71,6 @@ pub fn ulimits_are_set(d: &Daemon) {
     assert_eq!(d.ok(&[&args[..], &["ulimit -Sn; ulimit -Hn"]].concat()), "500\n600");
 }
 
-pub fn stats_count(d: &Daemon) {
-    let id = d.ok(&["run", "-d", "--name", "busy", "busybox", "sh", "-c", "while :; do :; done"]);
-    eventually("some CPU time", || {
-        let format = "{{.Name}} {{.CPUPerc}} {{.PIDs}}";
-        let line = d.ok(&["stats", "--no-stream", "--format", format, &id]);
-        let mut words = line.split(' ');
-        assert_eq!(words.next(), Some("busy"), "{line}");
-        let percent: f64 = words.next()?.trim_end_matches('%').parse().ok()?;
-        (percent > 1.0 && words.next() == Some("1")).then_some(())
-    });
-}
-
 pub fn top_lists_processes(d: &Daemon) {
     let id = d.ok(&["run", "-d", "busybox", "sleep", "77"]);
     let listed = d.ok(&["top", &id]);

@@ -34,7 +34,7 @@ macro_rules! every_behaviour {
                 containers_find_each_other_by_name, the_default_bridge_has_no_names,
                 hostname_hosts_and_resolv_conf, the_name_server_asked_for_is_asked, no_network_is_only_loopback,
                 the_host_s_network_is_the_host_s, a_taken_port_names_its_holder,
-                a_network_in_use_is_kept, a_container_joins_and_leaves_a_network,
+                a_network_in_use_is_kept,
                 a_container_shares_another_s_network, the_world_outside_sees_the_host;
             volumes: a_named_volume_outlives_its_container, an_anonymous_volume_goes_with_rm_v,
                 a_bind_mount_is_the_host_s_directory, read_only_is_read_only,
@@ -45,7 +45,7 @@ macro_rules! every_behaviour {
                 export_and_import_a_file_system, layers_stack, an_image_in_use_is_kept;
             files: cp_out_and_in, cp_streams_tar, diff_tells_what_changed, cp_stays_inside;
             limits: memory_and_pids_are_limited, cpu_is_limited, running_out_of_memory_is_told,
-                update_changes_limits, ulimits_are_set, stats_count, top_lists_processes;
+                update_changes_limits, ulimits_are_set, top_lists_processes;
             refusals: a_taken_name_is_told, a_missing_image_is_told, a_missing_container_is_told,
                 a_missing_bind_source_is_told, a_bad_option_is_told, nothing_runs_in_a_stopped_one,
                 a_missing_working_directory_is_made;

@@ -200,20 +200,6 @@ pub fn a_network_in_use_is_kept(d: &Daemon) {
     d.fails(1, &["network", "inspect", "mine"]);
 }
 
-pub fn a_container_joins_and_leaves_a_network(d: &Daemon) {
-    d.ok(&["network", "create", "second"]);
-    let id = d.ok(&["run", "-d", "busybox", "sleep", "99"]);
-    let links = || d.ok(&["exec", &id, "ls", "/sys/class/net"]);
-    assert_eq!(links(), "eth0\nlo");
-    d.ok(&["network", "connect", "second", &id]);
-    assert_eq!(links(), "eth0\neth1\nlo");
-    let address = d.inspect(&id, "{{.NetworkSettings.Networks.second.IPAddress}}");
-    assert!(d.ok(&["exec", &id, "ip", "address"]).contains(&address));
-    d.ok(&["network", "disconnect", "second", &id]);
-    assert_eq!(links(), "eth0\nlo");
-    d.ok(&["network", "rm", "second"]);
-}
-
 pub fn a_container_shares_another_s_network(d: &Daemon) {
     d.ok(&["run", "-d", "--name", "server", "busybox", "sh", "-c", SITE]);
     let script =
