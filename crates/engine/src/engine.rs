@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use capsa_runtime::cgroup::Hierarchies;
 use capsa_store::Store;
 
 use crate::container::registry::Registry;
@@ -45,6 +46,10 @@ impl Engine {
         make_private(&config.data_root)?;
         make_private(&config.exec_root)?;
         make_private(&config.exec_root.join("containers"))?;
+        let hierarchies = Hierarchies::discover()?;
+        if hierarchies.is_pure_v2() {
+            hierarchies.make_room()?;
+        }
         let store = Store::open(&config.data_root)?;
         let instance = Instance::take(&config.data_root)?;
         let networks = NetworkSide::open(&config, &instance, &store)?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::{Daemon, eventually};
+use crate::Daemon;
 
 /// A file of the container's cgroup: of the v1 hierarchy if there is one, else of v2.
 fn cgroup_file(d: &Daemon, container: &str, v1: (&str, &str), v2: &str) -> String {

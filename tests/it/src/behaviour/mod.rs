@@ -31,7 +31,7 @@ macro_rules! every_behaviour {
             exec: exec_runs_beside, exec_has_stdin, exec_has_a_terminal, exec_codes,
                 exec_takes_user_directory_and_environment;
             network: a_tcp_port_is_published, a_udp_port_is_published,
-                containers_find_each_other_by_name, the_default_bridge_has_no_names,
+                containers_find_each_other_by_name, neighbours_on_the_default_bridge_have_addresses_and_names,
                 hostname_hosts_and_resolv_conf, the_name_server_asked_for_is_asked, no_network_is_only_loopback,
                 the_host_s_network_is_the_host_s, a_taken_port_names_its_holder,
                 a_network_in_use_is_kept,

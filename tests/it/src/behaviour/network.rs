@@ -102,13 +102,15 @@ pub fn containers_find_each_other_by_name(d: &Daemon) {
     assert_ne!(unknown.code, 0, "{}", unknown.stdout);
 }
 
-pub fn the_default_bridge_has_no_names(d: &Daemon) {
+pub fn neighbours_on_the_default_bridge_have_addresses_and_names(d: &Daemon) {
     d.ok(&["run", "-d", "--name", "server", "busybox", "sh", "-c", SITE]);
     let address = d.inspect("server", "{{.NetworkSettings.IPAddress}}");
-    let url = format!("http://{address}/");
-    let script =
-        format!("for i in $(seq 50); do wget -qO- {url} && exit; usleep 100000; done; exit 1");
-    d.ok(&["run", "--rm", "busybox", "sh", "-c", &script]);
+    for host in [address.as_str(), "server"] {
+        let script = format!(
+            "for i in $(seq 50); do wget -qO- http://{host}/ && exit; usleep 100000; done; exit 1"
+        );
+        d.ok(&["run", "--rm", "busybox", "sh", "-c", &script]);
+    }
 }
 
 pub fn hostname_hosts_and_resolv_conf(d: &Daemon) {
