@@ -249,10 +249,10 @@ async fn remove(call: Call) -> Result<Reply> {
 
 async fn prune(call: Call) -> Result<Reply> {
     let filter = PruneFilter::new(call.filters(prune::KEYS)?)?;
-    let spare = move |view: &capsa_engine::view::ContainerView| {
-        !filter.takes(&view.resolved.labels, view.created_ns)
+    let choose = move |view: &capsa_engine::view::ContainerView| {
+        filter.takes(&view.resolved.labels, view.created_ns)
     };
-    let pruned = call.engine.containers().prune(spare).await?;
+    let pruned = call.engine.containers().prune(choose).await?;
     let containers_deleted = (!pruned.removed.is_empty()).then_some(pruned.removed);
     Ok(reply::ok(&ContainersPruned { containers_deleted, space_reclaimed: pruned.bytes }))
 }

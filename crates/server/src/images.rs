@@ -212,11 +212,13 @@ where
 {
     let (progress, mut received) = unbounded_channel();
     let mut work = Box::pin(start(progress));
+    let mut outcome = None;
     let first = tokio::select! {
         biased;
         line = received.recv() => line,
         done = &mut work => {
             done?;
+            outcome = Some(Ok(()));
             received.recv().await
         }
     };
@@ -226,7 +228,7 @@ where
     }
     tokio::spawn(async move {
         let finished = tokio::select! {
-            finished = report(work, received, &lines) => finished,
+            finished = report(work, outcome, received, &lines) => finished,
             () = lines.closed() => return,
         };
         if let Err(error) = finished {
@@ -240,10 +242,10 @@ where
 
 async fn report(
     mut work: std::pin::Pin<Box<impl Future<Output = capsa_engine::Result<()>>>>,
+    mut outcome: Option<capsa_engine::Result<()>>,
     mut received: UnboundedReceiver<Progress>,
     lines: &UnboundedSender<bytes::Bytes>,
 ) -> capsa_engine::Result<()> {
-    let mut outcome = None;
     loop {
         tokio::select! {
             biased;

@@ -203,3 +203,10 @@ pub fn an_id_prefix_is_enough(d: &Daemon) {
     d.ok(&["rm", &id[..6]]);
     assert_eq!(d.ok(&["ps", "-aq"]), "");
 }
+
+pub fn prune_takes_what_has_ended(d: &Daemon) {
+    d.ok(&["run", "--name", "ended", "busybox", "true"]);
+    d.ok(&["run", "-d", "--name", "runs", "busybox", "sleep", "99"]);
+    d.ok(&["container", "prune", "-f"]);
+    assert_eq!(d.ok(&["ps", "-a", "--format", "{{.Names}}"]), "runs");
+}
