@@ -28,7 +28,10 @@ pub(crate) fn absolute(seconds: i64) -> String {
 /// with nine decimals. Understands Unix times, Go durations (`10m`: so long ago), RFC
 /// 3339 and its prefixes down to a day.
 pub(crate) fn point(text: &str) -> Result<String, String> {
-    if let Ok(nanoseconds) = parse_duration(text) {
+    // "0" is the beginning of time, not no time ago, as in Docker.
+    if text != "0"
+        && let Ok(nanoseconds) = parse_duration(text)
+    {
         let at = Timestamp::now().as_nanosecond() - i128::from(nanoseconds);
         return Ok(seconds_text(at));
     }
@@ -86,6 +89,7 @@ mod tests {
     #[test]
     fn points_in_time_are_read_in_every_form() {
         assert_eq!(point("1700000000").unwrap(), "1700000000");
+        assert_eq!(point("0").unwrap(), "0");
         assert_eq!(point("1700000000.5").unwrap(), "1700000000.5");
         assert_eq!(point("2024-01-02T03:04:05Z").unwrap(), "1704164645.000000000");
         assert_eq!(point("2024-01-02T03:04:05.25Z").unwrap(), "1704164645.250000000");
