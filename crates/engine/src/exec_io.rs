@@ -26,11 +26,22 @@ const STDERR: u8 = 2;
 /// An attached client's duplex.
 #[derive(Debug)]
 pub enum Io {
-    /// The monitor's end of an attachment, or of an exec with a terminal.
+    /// The monitor's end of an attachment.
     Socket(UnixStream),
+    /// The monitor's end of an exec with a terminal.
+    Terminal(Box<ExecTerminal>),
     /// An exec's pipes.
     Pipes(Box<ExecPipes>),
 }
+
+/// The terminal of one exec.
+pub struct ExecTerminal {
+    socket: UnixStream,
+    exited: Exited,
+}
+
+/// Ends when an exec's exit code is known.
+type Exited = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Pipes of one exec.
 pub struct ExecPipes {
@@ -38,7 +49,7 @@ pub struct ExecPipes {
     outputs: [(u8, Option<pipe::Receiver>); 2],
     framed: Vec<u8>,
     taken: usize,
-    exited: Pin<Box<dyn Future<Output = ()> + Send>>,
+    exited: Exited,
 }
 
 /// What an exec's process gets and what we keep: one end of each pipe.
@@ -68,11 +79,7 @@ impl Ends {
             Ok(Some(pipe::Receiver::from_owned_fd(nonblocking(reader)?).map_err(failed)?))
         };
         let outputs = [(STDOUT, output(wanted[1])?), (STDERR, output(wanted[2])?)];
-        let exited = Box::pin(async move {
-            let mut code = code;
-            // An owner that has gone has ended too.
-            let _ = code.wait_for(Option::is_some).await;
-        });
+        let exited = exited(code);
         let ours = ExecPipes { stdin, outputs, framed: Vec::new(), taken: 0, exited };
         Ok(Self { theirs, ours })
     }
@@ -155,6 +162,36 @@ impl AsyncWrite for ExecPipes {
     }
 }
 
+impl ExecTerminal {
+    /// The terminal behind `socket`; `code` tells the exit.
+    pub(crate) fn new(socket: UnixStream, code: watch::Receiver<Option<i32>>) -> Self {
+        Self { socket, exited: exited(code) }
+    }
+}
+
+impl AsyncRead for ExecTerminal {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        if buffer.filled().len() == before && buffer.remaining() > 0 {
+            ready!(self.exited.as_mut().poll(cx));
+            self.exited = Box::pin(std::future::ready(()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn exited(mut code: watch::Receiver<Option<i32>>) -> Exited {
+    Box::pin(async move {
+        // An owner that has gone has ended too.
+        let _ = code.wait_for(Option::is_some).await;
+    })
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -163,6 +200,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Socket(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Terminal(terminal) => Pin::new(terminal).poll_read(cx, buffer),
             Self::Pipes(pipes) => Pin::new(pipes).poll_read(cx, buffer),
         }
     }
@@ -176,6 +214,7 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Socket(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Terminal(terminal) => Pin::new(&mut terminal.socket).poll_write(cx, bytes),
             Self::Pipes(pipes) => Pin::new(pipes).poll_write(cx, bytes),
         }
     }
@@ -183,6 +222,7 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Socket(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Terminal(terminal) => Pin::new(&mut terminal.socket).poll_flush(cx),
             Self::Pipes(pipes) => Pin::new(pipes).poll_flush(cx),
         }
     }
@@ -190,8 +230,15 @@ impl AsyncWrite for Io {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Socket(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Terminal(terminal) => Pin::new(&mut terminal.socket).poll_shutdown(cx),
             Self::Pipes(pipes) => Pin::new(pipes).poll_shutdown(cx),
         }
+    }
+}
+
+impl fmt::Debug for ExecTerminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecTerminal").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::container::handle::{Command, Handle};
 use crate::container::{phase, spec_inputs};
-use crate::exec_io::{Ends, Io, socket_pair};
+use crate::exec_io::{Ends, ExecTerminal, Io, socket_pair};
 use crate::options::AttachStream;
 use crate::spec::ExecSpec;
 use crate::view::ExecView;
@@ -88,7 +88,7 @@ impl Execs {
         };
         let (io, theirs) = if spec.tty {
             let (ours, theirs) = socket_pair()?;
-            (Io::Socket(ours), vec![theirs])
+            (Io::Terminal(Box::new(ExecTerminal::new(ours, watcher))), vec![theirs])
         } else {
             let ends = Ends::new(wanted, watcher)?;
             (Io::Pipes(Box::new(ends.ours)), ends.theirs)

@@ -136,12 +136,14 @@ pub fn events_tell_a_life(d: &Daemon) {
     }
     let seen: Vec<_> = seen.iter().filter(|a| !a.starts_with("exec")).map(String::as_str).collect();
     assert_eq!(seen, ["create", "create", "attach", "start", "die", "destroy"], "{seen:?}");
+    // docker's client counts in whole seconds, so this second must be over.
+    let until = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;
     let past = d.ok(&[
         "events",
         "--since",
         "0",
         "--until",
-        "0s",
+        &until.to_string(),
         "--filter",
         "event=die",
         "--format",
