@@ -123,7 +123,8 @@ impl Attachment {
         let netns = netns(pid)?;
         let (Some(ipv4), body) = (self.endpoint.ipv4, &self.network.body) else { return Ok(()) };
         let plan = EndpointPlan {
-            id: self.container[..11].to_owned(),
+            // Not the container's: the link of its last run may still be going.
+            id: link_id(&self.endpoint).to_owned(),
             bridge: body.bridge.clone(),
             netns: netns.as_fd(),
             ifname: "eth0".to_owned(),
@@ -294,6 +295,11 @@ fn take_address(side: &NetworkSide, network: &str, record: &Record) -> Result<Ip
     };
     network.taken.insert(address, record.id.clone());
     Ok(address)
+}
+
+/// What names an endpoint's link on the host.
+pub(super) fn link_id(endpoint: &EndpointView) -> &str {
+    endpoint.id.get(..11).unwrap_or(&endpoint.id)
 }
 
 fn mac(record: &Record, address: Ipv4Addr) -> Result<Mac> {

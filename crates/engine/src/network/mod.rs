@@ -294,7 +294,10 @@ impl NetworkSide {
                 attachment::port_maps(&record.live.ports, &record.live.endpoints, &record.id)
             })
             .collect();
-        let endpoints: Vec<&str> = running.iter().map(|record| &record.id[..11]).collect();
+        let endpoints: Vec<&str> = running
+            .iter()
+            .flat_map(|record| record.live.endpoints.iter().map(attachment::link_id))
+            .collect();
         let bridges: Vec<BridgeSpec> = self.lock().values().map(bridge_spec).collect();
         let wanted = Wanted { bridges: &bridges, endpoints: &endpoints, ports: &ports };
         match self.net.reconcile(&wanted) {
