@@ -30,7 +30,7 @@ pub(crate) fn start_all(host: &Host, binary: &Path) -> anyhow::Result<Vec<Engine
         _ => println!("no dockerd here: nothing to compare with docker"),
     }
     match tree::which("podman") {
-        Some(program) => engines.push(podman(host, &program)),
+        Some(program) => engines.push(podman(host, &program)?),
         None => println!("no podman here"),
     }
     for engine in &engines {
@@ -91,9 +91,18 @@ fn docker(host: &Host, daemon: &Path, client: &Path) -> anyhow::Result<Engine> {
     Ok(engine)
 }
 
-fn podman(host: &Host, program: &Path) -> Engine {
+fn podman(host: &Host, program: &Path) -> anyhow::Result<Engine> {
     let directory = host.directory().join("podman");
-    let command = host.command(program);
+    std::fs::create_dir(&directory)?;
+    // Its own default for open files may be above what this host allows, and then it
+    // starts nothing.
+    let settings = directory.join("containers.conf");
+    std::fs::write(
+        &settings,
+        "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n",
+    )?;
+    let mut command = host.command(Path::new("env"));
+    command.arg(format!("CONTAINERS_CONF={}", settings.display())).arg(program);
     let mut words = vec![command.get_program().to_owned()];
     words.extend(command.get_args().map(ToOwned::to_owned));
     for (flag, name) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
@@ -101,7 +110,7 @@ fn podman(host: &Host, program: &Path) -> Engine {
     }
     let rest = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
     words.extend(rest.map(OsString::from));
-    Engine::new("podman", words, None)
+    Ok(Engine::new("podman", words, None))
 }
 
 impl Engine {

@@ -83,9 +83,11 @@ impl Drop for Host {
     }
 }
 
-/// A sleeping process in new namespaces; it says when they are there.
+/// A sleeping process in new namespaces; it says when they are there. A cgroup2 mounted
+/// beside v1 is hidden from all engines, because podman's runtime refuses the mixture.
 fn hold_namespaces() -> anyhow::Result<Child> {
-    let script = "ip link set lo up && echo ready && exec sleep infinity";
+    let script = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi \
+        && ip link set lo up && echo ready && exec sleep infinity";
     let mut holder = Command::new("unshare")
         .args(["--net", "--mount", "sh", "-c", script])
         .stdin(Stdio::null())
