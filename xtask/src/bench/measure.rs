@@ -2,30 +2,44 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engines::{Engine, IMAGE};
 use super::table::Medians;
 
 const BURST: usize = 50;
 const CLIENTS: usize = 8;
+/// Before another engine's turn the host gets time to finish what the last one left
+/// behind: an engine's clean-up goes on after its client has returned.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Runs of one engine in a row before the next one has its turn.
+const ROW: usize = 4;
+
+/// What a user sees who types one command, and what a script sees that runs many.
+pub(crate) struct Paces {
+    /// The first of a row: the host was idle before.
+    pub(crate) idle: Medians,
+    /// The others of a row.
+    pub(crate) busy: Medians,
+}
 
 /// A container on the default bridge from nothing to gone, with its client.
-pub(crate) fn run(engines: &[Engine], runs: usize) -> anyhow::Result<Medians> {
+pub(crate) fn run(engines: &[Engine], runs: usize) -> anyhow::Result<Paces> {
     interleave(engines, runs, |engine| engine.call(&["run", "--rm", IMAGE, "true"]).map(drop))
 }
 
 /// A program in a container that runs already.
-pub(crate) fn exec(engines: &[Engine], runs: usize) -> anyhow::Result<Medians> {
+pub(crate) fn exec(engines: &[Engine], runs: usize) -> anyhow::Result<Paces> {
     for engine in engines {
         engine.call(&["run", "-d", "--name", "exec", IMAGE, "sleep", "100000"])?;
     }
-    let medians =
+    let paces =
         interleave(engines, runs, |engine| engine.call(&["exec", "exec", "true"]).map(drop));
     for engine in engines {
         engine.remove(&["exec".to_owned()])?;
     }
-    medians
+    paces
 }
 
 /// Many containers, started by clients side by side. Removing them isn't timed.
@@ -34,10 +48,10 @@ pub(crate) fn burst(engines: &[Engine], runs: usize) -> anyhow::Result<Medians> 
     let mut times = vec![Vec::new(); engines.len()];
     for round in 0..=runs {
         for (engine, times) in engines.iter().zip(&mut times) {
-            let began = Instant::now();
-            start_all(engine, &names)?;
+            settle();
+            let took = timed(|| start_all(engine, &names))?;
             if round > 0 {
-                times.push(began.elapsed().as_secs_f64());
+                times.push(took);
             }
             engine.remove(&names)?;
         }
@@ -62,24 +76,37 @@ fn start_all(engine: &Engine, names: &[String]) -> anyhow::Result<()> {
     })
 }
 
-/// Times `work` on each engine in turn, `runs` times after one round that
-/// doesn't count.
+/// Times `work` on each engine in turn, `runs` rows after one that doesn't count.
 fn interleave(
     engines: &[Engine],
     runs: usize,
     work: impl Fn(&Engine) -> anyhow::Result<()>,
-) -> anyhow::Result<Medians> {
-    let mut times = vec![Vec::new(); engines.len()];
+) -> anyhow::Result<Paces> {
+    let mut idle = vec![Vec::new(); engines.len()];
+    let mut busy = vec![Vec::new(); engines.len()];
     for round in 0..=runs {
-        for (engine, times) in engines.iter().zip(&mut times) {
-            let began = Instant::now();
-            work(engine)?;
+        for (number, engine) in engines.iter().enumerate() {
+            settle();
+            let row: Vec<f64> =
+                (0..ROW).map(|_| timed(|| work(engine))).collect::<anyhow::Result<_>>()?;
             if round > 0 {
-                times.push(began.elapsed().as_secs_f64());
+                idle[number].push(row[0]);
+                busy[number].extend(&row[1..]);
             }
         }
     }
-    Ok(medians(engines, times))
+    Ok(Paces { idle: medians(engines, idle), busy: medians(engines, busy) })
+}
+
+pub(crate) fn settle() {
+    thread::sleep(SETTLE);
+}
+
+/// Seconds that `work` takes.
+pub(crate) fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    work()?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 fn medians(engines: &[Engine], times: Vec<Vec<f64>>) -> Medians {

@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::engines::{Engine, IMAGE};
+use super::measure::settle;
 use super::table::Table;
 
 const CONTAINERS: usize = 10;
@@ -36,6 +37,7 @@ fn monitor_kib(engine: &Engine) -> anyhow::Result<u64> {
     for name in &names {
         engine.call(&["run", "-d", "--name", name, IMAGE, "sleep", "100000"])?;
     }
+    settle();
     let mut total = 0;
     for name in &names {
         let pid = engine.call(&["inspect", "--format", "{{.State.Pid}}", name])?;

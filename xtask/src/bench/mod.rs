@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: capsa beside the other engines of this host.
 //!
 //! Ratios, not times: engines take turns run by run, so that what the machine
-//! does meanwhile meets all of them alike, and taking turns leaves the kernel
-//! the pauses that a tight loop would hide (a first write to cgroup.procs after
-//! a pause waits 8 ms, a second one doesn't). Each number is a median.
+//! does meanwhile meets all of them alike. A turn is a few runs in a row after a
+//! pause; the first of them shows what a loop hides (caches and processors that sleep,
+//! a write to cgroup.procs that waits 8 ms). Each number is a median.
 //! Not here: absolute promises of time.
 
 mod engines;
@@ -68,10 +68,14 @@ fn with_engines(
     table: &mut Table,
 ) -> anyhow::Result<()> {
     if wanted("run") {
-        table.compare("run --rm busybox true, bridge", 30.0, measure::run(engines, runs)?);
+        let paces = measure::run(engines, runs)?;
+        table.compare("run --rm busybox true, bridge", 30.0, paces.busy);
+        table.compare("the same on an idle host", 30.0, paces.idle);
     }
     if wanted("exec") {
-        table.compare("exec true", 20.0, measure::exec(engines, runs)?);
+        let paces = measure::exec(engines, runs)?;
+        table.compare("exec true", 20.0, paces.busy);
+        table.compare("the same on an idle host", 20.0, paces.idle);
     }
     if wanted("burst") {
         table.compare("50 x run -d, 8 clients", 15.0, measure::burst(engines, runs)?);

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::ensure;
 use serde_json::json;
 
 use super::host::Host;
-use super::measure::median;
+use super::measure::{median, settle, timed};
 use super::table::{Medians, Table};
 use crate::tree;
 
@@ -68,10 +67,10 @@ pub(crate) fn measure(
     let mut times = vec![Vec::new(); runtimes.len()];
     for round in 0..=runs {
         for (runtime, times) in runtimes.iter().zip(&mut times) {
-            let began = Instant::now();
-            runtime.run(host, &bundle, &round.to_string())?;
+            settle();
+            let took = timed(|| runtime.run(host, &bundle, &round.to_string()))?;
             if round > 0 {
-                times.push(began.elapsed().as_secs_f64());
+                times.push(took);
             }
         }
     }
