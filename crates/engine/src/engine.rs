@@ -5,7 +5,9 @@ use std::sync::Arc;
 use capsa_runtime::cgroup::Hierarchies;
 use capsa_store::Store;
 
+use crate::container::filters::Filters;
 use crate::container::registry::Registry;
+use crate::container::spares::Spares;
 use crate::container::{Containers, recover};
 use crate::events::Events;
 use crate::execs::Execs;
@@ -53,8 +55,6 @@ impl Engine {
         let store = Store::open(&config.data_root)?;
         let instance = Instance::take(&config.data_root)?;
         let networks = NetworkSide::open(&config, &instance, &store)?;
-        let executable = capsa_runtime::monitor::self_exe()
-            .map_err(|error| Error::kernel(format!("own program: {error}")))?;
         let world = Arc::new(World {
             images: Images::new(store.clone()),
             init_layer: InitLayer::open(&store)?,
@@ -64,9 +64,11 @@ impl Engine {
             networks,
             events: Events::default(),
             registry: Registry::default(),
-            executable,
+            filters: Filters::default(),
+            spares: Arc::new(Spares::new()?),
         });
         recover::recover(&world).await?;
+        world.spares.refill();
         let parts = Parts {
             containers: Containers::new(Arc::clone(&world)),
             execs: Execs::new(Arc::clone(&world)),
@@ -117,6 +119,7 @@ impl Engine {
     /// the cgroups is removed, so that the host is as before.
     pub async fn shutdown(&self) {
         let world = &self.parts.world;
+        world.spares.close();
         let runs = world.registry.all().iter().any(|handle| handle.record().live.pid != 0);
         if runs {
             return;

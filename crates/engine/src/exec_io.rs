@@ -16,9 +16,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
+use capsa_runtime::protocol::{FRAME_HEADER, frame_header};
+
 use crate::{Error, Result};
 
-const HEADER: usize = 8;
 const CHUNK: usize = 32 * 1024;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -91,8 +92,8 @@ impl ExecPipes {
         let mut open = false;
         for (stream, slot) in &mut self.outputs {
             let Some(receiver) = slot else { continue };
-            self.framed.resize(HEADER + CHUNK, 0);
-            let mut buffer = ReadBuf::new(&mut self.framed[HEADER..]);
+            self.framed.resize(FRAME_HEADER + CHUNK, 0);
+            let mut buffer = ReadBuf::new(&mut self.framed[FRAME_HEADER..]);
             match Pin::new(receiver).poll_read(cx, &mut buffer) {
                 Poll::Pending => open = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -102,8 +103,8 @@ impl ExecPipes {
                         *slot = None;
                         continue;
                     }
-                    self.framed.truncate(HEADER + length);
-                    self.framed[..HEADER].copy_from_slice(&header(*stream, length));
+                    self.framed.truncate(FRAME_HEADER + length);
+                    self.framed[..FRAME_HEADER].copy_from_slice(&frame_header(*stream, length));
                     return Poll::Ready(Ok(length));
                 }
             }
@@ -246,12 +247,6 @@ impl fmt::Debug for ExecPipes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExecPipes").field("outputs", &self.outputs).finish_non_exhaustive()
     }
-}
-
-/// The frame header of Docker's multiplexed stream: stream, three zeros, length.
-pub(crate) fn header(stream: u8, length: usize) -> [u8; HEADER] {
-    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    [stream, 0, 0, 0, a, b, c, d]
 }
 
 /// A connected pair of stream sockets: ours for async use, theirs blocking.

@@ -25,6 +25,7 @@ pub mod options;
 pub mod spec;
 pub mod view;
 pub mod volumes;
+mod watched;
 mod world;
 
 pub use engine::Engine;

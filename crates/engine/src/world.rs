@@ -3,14 +3,16 @@
 //! Holds no policy state of its own beyond the registry of containers.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use capsa_runtime::cgroup::Cgroup;
 use capsa_store::Store;
 
+use crate::container::filters::Filters;
 use crate::container::record::{Places, Record};
 use crate::container::registry::Registry;
+use crate::container::spares::Spares;
 use crate::events::Events;
 use crate::images::Images;
 use crate::init_layer::InitLayer;
@@ -39,8 +41,10 @@ pub(crate) struct World {
     pub events: Events,
     /// Which containers there are.
     pub registry: Registry,
-    /// Our own program, read-only, to run monitors from.
-    pub executable: OwnedFd,
+    /// Compiled syscall filters.
+    pub filters: Filters,
+    /// Monitors that wait for a container.
+    pub spares: Arc<Spares>,
 }
 
 impl World {

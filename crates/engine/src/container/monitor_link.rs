@@ -11,6 +11,7 @@ use capsa_sys::channel::Channel;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::watched::watched;
 use crate::{Error, Result};
 
 /// One end of the conversation with a monitor.
@@ -23,9 +24,7 @@ impl MonitorLink {
     /// Takes over a channel and makes it non-blocking.
     pub(crate) fn new(channel: Channel) -> Result<Self> {
         rustix::io::ioctl_fionbio(channel.as_fd(), true).map_err(|errno| lost(&errno))?;
-        // `register` wants `unsafe` for descriptors that may be closed elsewhere; ours is owned.
-        #[expect(deprecated, reason = "the replacement is unsafe, and this crate has none of it")]
-        let channel = AsyncFd::new(channel).map_err(|error| lost(&error))?;
+        let channel = watched(channel).map_err(|error| lost(&error))?;
         Ok(Self { channel })
     }
 

@@ -48,7 +48,7 @@ pub(crate) fn gather(
     let user = &record.resolved.user;
     let identity = who(world, record, &layers, user, &record.spec.process.group_add)?;
     let capabilities = oci_spec::capabilities(&record.spec.security)?;
-    let seccomp = filter(record, &capabilities, record.spec.security.privileged)?;
+    let seccomp = filter(world, record, &capabilities, record.spec.security.privileged)?;
     let inputs = Inputs {
         record,
         identity,
@@ -69,7 +69,7 @@ pub(crate) fn for_exec(world: &World, record: &Record, exec: &ExecSpec) -> Resul
     let mut security = record.spec.security.clone();
     security.privileged |= exec.privileged;
     let capabilities = oci_spec::capabilities(&security)?;
-    let seccomp = filter(record, &capabilities, security.privileged)?;
+    let seccomp = filter(world, record, &capabilities, security.privileged)?;
     let process = oci_spec::exec_process(record, exec, &identity, &capabilities);
     Ok(GatheredExec { process, seccomp })
 }
@@ -95,17 +95,22 @@ fn who(
 }
 
 /// The filter as the kernel takes it; none when unconfined or privileged.
-fn filter(record: &Record, capabilities: &[String], privileged: bool) -> Result<Option<Vec<u8>>> {
+fn filter(
+    world: &World,
+    record: &Record,
+    capabilities: &[String],
+    privileged: bool,
+) -> Result<Option<Vec<u8>>> {
     if privileged {
         return Ok(None);
     }
-    let profile = match &record.spec.security.seccomp {
+    let text = match &record.spec.security.seccomp {
         SeccompSpec::Unconfined => return Ok(None),
-        SeccompSpec::Default => seccomp::docker_default(Facts::here(capabilities))
-            .map_err(|error| Error::kernel(format!("default seccomp profile: {error}")))?,
-        SeccompSpec::Profile(text) => seccomp::from_docker_json(text, Facts::here(capabilities))
-            .map_err(|error| Error::invalid(format!("decoding seccomp profile failed: {error}")))?,
+        SeccompSpec::Default => return world.filters.docker_default(capabilities).map(Some),
+        SeccompSpec::Profile(text) => text,
     };
+    let profile = seccomp::from_docker_json(text, Facts::here(capabilities))
+        .map_err(|error| Error::invalid(format!("decoding seccomp profile failed: {error}")))?;
     let compiled = seccomp::compile(&profile)
         .map_err(|error| Error::invalid(format!("seccomp profile: {error}")))?;
     Ok(Some(compiled))

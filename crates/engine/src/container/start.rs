@@ -7,13 +7,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use capsa_runtime::monitor;
 use capsa_runtime::protocol::{
     CreateRequest, Event, Failure, LogPlan, Request, RootfsPlan, StdioPlan,
 };
 use capsa_store::Durability;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::actor::Actor;
 use super::monitor_link::MonitorLink;
@@ -23,6 +20,7 @@ use super::spec_inputs;
 use crate::options::EngineConfig;
 use crate::spec::NetworkMode;
 use crate::view::Phase;
+use crate::watched::watched;
 use crate::world::World;
 use crate::{Class, Error, Result};
 
@@ -36,7 +34,9 @@ impl Actor {
         if !phase::may_start(self.record.live.phase)? {
             return Ok(false);
         }
-        match self.bring_up().await {
+        let outcome = self.bring_up().await;
+        self.world.spares.refill();
+        match outcome {
             Ok(()) => {
                 self.world.container_event(&self.record, "start", []);
                 Ok(true)
@@ -58,8 +58,7 @@ impl Actor {
         let inputs =
             spec_inputs::gather(&world, &self.record, self.attachment.as_ref()).map_err(engine)?;
         let request = create_request(&world, &self.record, inputs).map_err(engine)?;
-        let spawned = monitor::spawn(world.executable.as_fd())
-            .map_err(|error| engine(Error::kernel(format!("start of a monitor: {error}"))))?;
+        let spawned = world.spares.take().map_err(engine)?;
         reap(spawned.pidfd).map_err(engine)?;
         let mut link = MonitorLink::new(spawned.channel).map_err(engine)?;
         link.send(&Request::Create(Box::new(request)), &[]).await.map_err(engine)?;
@@ -175,9 +174,7 @@ fn unexpected(event: Option<Event>) -> (Error, i32) {
 /// Takes note of a monitor's end, so that it leaves no zombie.
 fn reap(pidfd: OwnedFd) -> Result<()> {
     let failed = |error| Error::kernel(format!("watching a monitor: {error}"));
-    // `register` wants `unsafe` for descriptors that may be closed elsewhere; ours is owned.
-    #[expect(deprecated, reason = "the replacement is unsafe, and this crate has none of it")]
-    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
+    let pidfd = watched(pidfd).map_err(failed)?;
     tokio::spawn(async move {
         if pidfd.readable().await.is_ok() {
             // Its end was told on its channel; the status says nothing more.

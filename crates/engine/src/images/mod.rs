@@ -22,7 +22,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use capsa_image::{Error as ImageError, Limits};
 use capsa_oci::{Digest, ImageConfig, Reference};
@@ -57,6 +57,8 @@ struct Shared {
     moving: RwLock<()>,
     /// Parsed configs; a config never changes under its digest.
     configs: Mutex<HashMap<Digest, Arc<ImageConfig>>>,
+    /// Where the layers of images lie, topmost first; they never change either.
+    layers: Mutex<HashMap<Digest, Vec<PathBuf>>>,
 }
 
 impl Images {
@@ -160,6 +162,10 @@ impl Images {
     /// # Errors
     /// `NotFound`, or `Corrupt` when a layer is gone.
     pub fn rootfs_layers(&self, id: &Digest) -> Result<Vec<PathBuf>> {
+        let known = || self.shared.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(paths) = known().get(id) {
+            return Ok(paths.clone());
+        }
         let row = self.row(id)?;
         let path = |chain: &Digest| {
             self.store.layer(chain)?.ok_or_else(|| {
@@ -167,7 +173,9 @@ impl Images {
                 Error::new(Class::Corrupt, text).with_hint("remove the image and load it again")
             })
         };
-        row.layers.iter().rev().map(path).collect()
+        let paths = row.layers.iter().rev().map(path).collect::<Result<Vec<_>>>()?;
+        known().insert(id.clone(), paths.clone());
+        Ok(paths)
     }
 
     /// Fetching from registries; not there yet.

@@ -195,6 +195,9 @@ impl Images {
 
     fn erase(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<()> {
         self.store.remove_image(id)?;
+        if let Ok(mut cache) = self.shared.layers.lock() {
+            cache.remove(id);
+        }
         if let Ok(mut cache) = self.shared.configs.lock() {
             cache.remove(id);
         }

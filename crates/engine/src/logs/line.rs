@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use capsa_runtime::protocol::frame_header;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::exec_io::header;
 use crate::options::LogOptions;
 
 const STDOUT: u8 = 1;
@@ -58,7 +58,7 @@ impl Line {
         if !tty {
             let stream = if self.stream == "stderr" { STDERR } else { STDOUT };
             let length = out.len() - body;
-            out[start..body].copy_from_slice(&header(stream, length));
+            out[start..body].copy_from_slice(&frame_header(stream, length));
         }
     }
 

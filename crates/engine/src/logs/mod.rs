@@ -168,9 +168,7 @@ impl Watcher {
             | inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, dir, wanted)?;
-        #[expect(deprecated, reason = "the replacement is unsafe, and this crate has none of it")]
-        let fd = tokio::io::unix::AsyncFd::new(fd)?;
-        Ok(Self(fd))
+        Ok(Self(crate::watched::watched(fd)?))
     }
 
     async fn changed(&self) -> io::Result<()> {
