@@ -374,6 +374,16 @@ mod hex_bytes {
     }
 }
 
+/// Bytes before each frame of output.
+pub const FRAME_HEADER: usize = 8;
+
+/// The header of a frame in Docker's multiplexed stream: the stream (1 is stdout, 2 is
+/// stderr), three zeros, and the length with the highest byte first.
+pub fn frame_header(stream: u8, length: usize) -> [u8; FRAME_HEADER] {
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [stream, 0, 0, 0, a, b, c, d]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

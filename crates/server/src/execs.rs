@@ -1,5 +1,6 @@
 //! Execs: create, start (taking the connection over), resize, inspect.
 
+use capsa_api::stream::{self, StreamKind};
 use capsa_api::types::{ExecCreate, ExecStart, IdResponse};
 use capsa_engine::Class;
 use hyper::StatusCode;
@@ -13,9 +14,6 @@ use crate::hijack::{self, Input};
 use crate::reply::{self, Reply};
 use crate::request::Call;
 use crate::router::routes;
-
-/// The stream number of standard output in Docker's frames.
-const STDOUT: u8 = 1;
 
 routes! {
     POST "containers" "{}" "exec" => create survives;
@@ -65,8 +63,7 @@ fn told(message: &str, tty: bool) -> impl hijack::Duplex {
     let mut bytes = Vec::with_capacity(text.len() + 8);
     if !tty {
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        bytes.extend_from_slice(&[STDOUT, 0, 0, 0]);
-        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&stream::header(StreamKind::Stdout, length));
     }
     bytes.extend_from_slice(text.as_bytes());
     tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink())

@@ -109,16 +109,11 @@ pub(crate) const SECURITY: &[Flag] = &[
     Flag::text("uts", "UTS namespace: host, or the container's own"),
 ];
 
-/// Limits.
-pub(crate) const LIMITS: &[Flag] = &[
+/// Limits that `update` can change too.
+pub(crate) const CHANGEABLE: &[Flag] = &[
     Flag::text("blkio-weight", "Share of block I/O, 10 to 1000, 0 for none")
         .word("uint16")
         .check(check_uint16),
-    Flag::list("blkio-weight-device", "Share of block I/O on one device, PATH:WEIGHT")
-        .check(resources::check_weight_device),
-    Flag::text("cgroup-parent", "Parent cgroup"),
-    Flag::int("cpu-count", "Windows only").hide(),
-    Flag::int("cpu-percent", "Windows only").hide(),
     Flag::int("cpu-period", "Period of the CPU quota, in microseconds"),
     Flag::int("cpu-quota", "CPU time in each period, in microseconds"),
     Flag::int("cpu-rt-period", "Period of real-time CPU, in microseconds"),
@@ -127,6 +122,19 @@ pub(crate) const LIMITS: &[Flag] = &[
     Flag::text("cpus", "Number of CPUs, such as 1.5").word("decimal").check(check_decimal),
     Flag::text("cpuset-cpus", "CPUs to run on, such as 0-2,4"),
     Flag::text("cpuset-mems", "Memory nodes to use, such as 0,1"),
+    Flag::bytes("memory", "Memory limit").short('m'),
+    Flag::bytes("memory-reservation", "Memory to keep under pressure"),
+    Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for no limit"),
+    Flag::int("pids-limit", "Most processes and threads, -1 for no limit"),
+];
+
+/// Limits for as long as the container exists.
+pub(crate) const LIMITS: &[Flag] = &[
+    Flag::list("blkio-weight-device", "Share of block I/O on one device, PATH:WEIGHT")
+        .check(resources::check_weight_device),
+    Flag::text("cgroup-parent", "Parent cgroup"),
+    Flag::int("cpu-count", "Windows only").hide(),
+    Flag::int("cpu-percent", "Windows only").hide(),
     Flag::list("device-read-bps", "Bytes a second read from a device, PATH:SIZE")
         .check(resources::check_bps_device),
     Flag::list("device-read-iops", "Reads a second from a device, PATH:NUMBER")
@@ -138,16 +146,12 @@ pub(crate) const LIMITS: &[Flag] = &[
     Flag::bytes("io-maxbandwidth", "Windows only").hide(),
     Flag::text("io-maxiops", "Windows only").check(check_uint).hide(),
     Flag::bytes("kernel-memory", "Accepted for compatibility; the kernel no longer has this limit"),
-    Flag::bytes("memory", "Memory limit").short('m'),
-    Flag::bytes("memory-reservation", "Memory to keep under pressure"),
-    Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for no limit"),
     Flag::int("memory-swappiness", "Readiness to swap, 0 to 100"),
     Flag::switch("oom-kill-disable", "Don't kill when memory runs out"),
     Flag::int(
         "oom-score-adj",
         "How soon to be killed when the host's memory runs out, -1000 to 1000",
     ),
-    Flag::int("pids-limit", "Most processes and threads, -1 for no limit"),
     Flag::bytes("shm-size", "Size of /dev/shm").check(check_size),
     Flag::list("ulimit", "Limit of one resource, NAME=SOFT[:HARD]")
         .word("ulimit")

@@ -6,9 +6,9 @@ use capsa_api::encoding::encode;
 use capsa_api::types::{HostConfig, UpdateResponse};
 
 use super::{Outcome, each_argument};
+use crate::create::flags;
 use crate::create::resources::fill_changeable;
 use crate::failure::Failure;
-use crate::flags::values::{check_decimal, check_uint16};
 use crate::flags::{Arity, Command, Flag, Matches};
 use crate::output::note;
 use crate::session::Session;
@@ -18,24 +18,7 @@ pub(crate) static UPDATE: Command = Command {
     names: &["container update", "update"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Change the limits of containers",
-    flags: &[&[
-        Flag::text("blkio-weight", "Share of block I/O, 10 to 1000")
-            .word("uint16")
-            .check(check_uint16),
-        Flag::int("cpu-period", "Period of the CPU quota, in microseconds"),
-        Flag::int("cpu-quota", "CPU time in each period, in microseconds"),
-        Flag::int("cpu-rt-period", "Period of real-time CPU, in microseconds"),
-        Flag::int("cpu-rt-runtime", "Real-time CPU in each period, in microseconds"),
-        Flag::int("cpu-shares", "Share of CPU time, 1024 is one").short('c'),
-        Flag::text("cpus", "Number of CPUs, such as 1.5").word("decimal").check(check_decimal),
-        Flag::text("cpuset-cpus", "CPUs to run on, such as 0-2,4"),
-        Flag::text("cpuset-mems", "Memory nodes to use, such as 0,1"),
-        Flag::bytes("memory", "Memory limit").short('m'),
-        Flag::bytes("memory-reservation", "Memory to keep under pressure"),
-        Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for no limit"),
-        Flag::int("pids-limit", "Most processes and threads, -1 for no limit"),
-        Flag::text("restart", "When to start it again"),
-    ]],
+    flags: &[flags::CHANGEABLE, &[Flag::text("restart", "When to start it again")]],
     arity: Arity::AtLeast(1),
     interspersed: true,
     run: |session, matches| Box::pin(update(session, matches)),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::Stream;
-use crate::protocol::AttachRequest;
+use crate::protocol::{AttachRequest, frame_header};
 
 /// An attached client.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Client {
 
     /// Sends output, or keeps what the socket doesn't take now.
     pub(super) fn give(&mut self, stream: Stream, bytes: &[u8]) {
-        let header = frame_header(stream, bytes.len());
+        let header = frame_header(stream.number(), bytes.len());
         let header: &[u8] = if self.framed { &header } else { &[] };
         let sent = if self.waiting.is_empty() { self.send(header, bytes) } else { 0 };
         self.waiting.extend_from_slice(header.get(sent..).unwrap_or_default());
@@ -165,16 +165,6 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// Docker's frame: the stream, three zeros, the length with the highest byte first.
-fn frame_header(stream: Stream, length: usize) -> [u8; 8] {
-    let number = match stream {
-        Stream::Stdout => 1,
-        Stream::Stderr => 2,
-    };
-    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    [number, 0, 0, 0, a, b, c, d]
 }
 
 #[cfg(test)]

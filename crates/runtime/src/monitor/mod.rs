@@ -49,6 +49,14 @@ impl Stream {
         }
     }
 
+    /// As frames number it.
+    fn number(self) -> u8 {
+        match self {
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
