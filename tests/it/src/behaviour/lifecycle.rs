@@ -125,9 +125,9 @@ pub fn a_failing_container_is_restarted_as_often_as_asked(d: &Daemon) {
 }
 
 pub fn events_tell_a_life(d: &Daemon) {
-    let filter = ["events", "--filter", "type=container", "--format", "{{.Action}}"];
-    let mut events = d.start(&filter);
-    // The stream is there once it shows something.
+    let filter = ["events", "--since", "0", "--filter", "type=container"];
+    // From the beginning, so that it does not matter when the stream is there.
+    let mut events = d.start(&[&filter[..], &["--format", "{{.Action}}"]].concat());
     d.ok(&["create", "--name", "first", "busybox", "true"]);
     let mut seen = vec![events.line()];
     d.fails(4, &["run", "--rm", "--name", "life", "busybox", "sh", "-c", "exit 4"]);
