@@ -46,10 +46,13 @@ fn an_exit_while_no_daemon_runs_is_told_by_the_next_one() {
     };
     let (kept, removed) = (run(&[]), run(&["--rm"]));
     let again = run(&["--restart", "always"]);
-    let pid = d.inspect(&kept, "{{.State.Pid}}");
+    let pids = [&kept, &removed, &again].map(|id| d.inspect(id, "{{.State.Pid}}"));
     d.kill_hard();
     std::fs::write(dir.join("go"), "").unwrap();
-    eventually("its end", || (!std::fs::exists(format!("/proc/{pid}")).unwrap()).then_some(()));
+    for pid in pids {
+        let ended = || (!std::fs::exists(format!("/proc/{pid}")).unwrap()).then_some(());
+        eventually("its end", ended);
+    }
     std::fs::remove_file(dir.join("go")).unwrap();
     d.launch();
     assert_eq!(d.ok(&["wait", &kept]), "23");
