@@ -18,7 +18,8 @@
 //! Invariants:
 //! * A thing is there when its row is. Files come before rows and go after them,
 //!   always by one rename, so a crash at any point leaves at most a file nobody
-//!   knows; open removes it. Volumes are the exception: they are never guessed away.
+//!   knows; open removes it. Volumes are the exception: they are never guessed away,
+//!   only one that is still empty is.
 //! * No effect on files inside a transaction, no caller's code under the lock.
 //! * [`Durability::Durable`] means: acknowledged, so it survives a power cut.
 //!   [`Durability::Process`] means: it survives the daemon's death, which is enough
