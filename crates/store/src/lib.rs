@@ -8,7 +8,7 @@
 //!   db/capsa.sqlite       the tables (see `schema`), with its -wal and -shm
 //!   blobs/sha256/<hex>    immutable bytes
 //!   layers/<hex>/         immutable trees by chain id; the directory is the layer's /
-//!   ingest/<unique>       unfinished blobs and layers; emptied at open
+//!   ingest/<unique>       unfinished blobs, layers and volumes; emptied at open
 //!   containers/<id>/      rootfs/upper, rootfs/work, and files of the engine and monitor
 //!   volumes/<name>/_data  users' data
 //!   spare/<unique>        empty container directories, made ahead
@@ -63,7 +63,7 @@ pub use layer::LayerIngest;
 pub use lease::Lease;
 pub use network::{EndpointRow, NetworkRow};
 pub use sweep::{DiskUsage, Swept};
-pub use volume::VolumeRow;
+pub use volume::{VolumeIngest, VolumeRow};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capsa_sys::atomic::{self, Durability};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::db::Writer;
 use crate::error::Kind;
 use crate::image::strings;
-use crate::{Error, Result, Store, fault, layout, rootfs};
+use crate::{Error, Result, Store, fault, layout, rootfs, trash};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,62 @@ pub struct VolumeRow {
     pub body: String,
 }
 
+/// What a volume shall begin with, on its way into it; removed in the background when
+/// dropped uncommitted.
+pub struct VolumeIngest {
+    store: Store,
+    path: PathBuf,
+}
+
+impl VolumeIngest {
+    /// An empty directory, mode 0755, to fill; its own mode and owner go with it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the directory in the place of the volume's empty one, in one step; one that
+    /// holds something by now stays. False, and nothing done, when a container keeps the
+    /// volume: it may have the empty directory mounted.
+    ///
+    /// # Errors
+    /// `BadName`, or when the rename or the database fails.
+    pub fn commit(self, volume: &str) -> Result<bool> {
+        let place = self.store.volume_dir(volume)?;
+        let writer = self.store.inner.db.lock();
+        if !writer.read(|db| strings(db, USERS, volume))?.is_empty() {
+            return Ok(false);
+        }
+        fault::point(&place)?;
+        match fs::rename(&self.path, &place) {
+            Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                Err(Error::io("rename", &place, e))
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+impl Drop for VolumeIngest {
+    fn drop(&mut self) {
+        // After a commit the name is gone.
+        if fs::symlink_metadata(&self.path).is_ok() {
+            self.store.inner.trash.delete(self.path.clone());
+        }
+    }
+}
+
 impl Store {
+    /// Begins what a new volume shall hold.
+    ///
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn begin_volume_data(&self) -> Result<VolumeIngest> {
+        let path = self.inner.layout.ingests().join(trash::unique());
+        fault::point(&path)?;
+        layout::make_dir_mode(&path, 0o755)?;
+        Ok(VolumeIngest { store: self.clone(), path })
+    }
+
     /// Makes a volume with an empty `_data` (mode 0755), or finds the one of that name;
     /// tells whether it was made. The row of one that exists is not changed.
     ///
