@@ -2,7 +2,8 @@
 //!
 //! Every step has its undoing: when one fails, dropping the monitor's channel makes
 //! the monitor unmake all that is its own, and what was taken of the network is
-//! given back here. The record is written once, when the program runs.
+//! given back here. The record is written once, when the program runs; what it shall say
+//! is left with the monitor before, for a next daemon.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -18,11 +19,10 @@ use tokio::io::unix::AsyncFd;
 use super::actor::Actor;
 use super::monitor_link::MonitorLink;
 use super::phase;
-use super::record::Record;
+use super::record::{Note, Record};
 use super::spec_inputs;
 use crate::options::EngineConfig;
 use crate::spec::NetworkMode;
-use crate::view::Phase;
 use crate::world::World;
 use crate::{Class, Error, Result};
 
@@ -57,12 +57,16 @@ impl Actor {
         self.attachment = world.networks.prepare(&self.record).map_err(engine)?;
         let inputs =
             spec_inputs::gather(&world, &self.record, self.attachment.as_ref()).map_err(engine)?;
-        let request = create_request(&world, &self.record, inputs).map_err(engine)?;
+        let note = Note::of(self.attachment.as_ref()).to_text();
+        let request = create_request(&world, &self.record, inputs, note).map_err(engine)?;
+        let listener = monitor::listen(&dir).map_err(|error| engine(monitor_failed(&error)))?;
         let spawned = monitor::spawn(world.executable.as_fd())
-            .map_err(|error| engine(Error::kernel(format!("start of a monitor: {error}"))))?;
+            .map_err(|error| engine(monitor_failed(&error)))?;
         reap(spawned.pidfd).map_err(engine)?;
         let mut link = MonitorLink::new(spawned.channel).map_err(engine)?;
-        link.send(&Request::Create(Box::new(request)), &[]).await.map_err(engine)?;
+        let create = Request::Create(Box::new(request));
+        link.send(&create, &[listener.as_fd()]).await.map_err(engine)?;
+        drop(listener);
         for (attach, socket) in self.waiting.drain(..) {
             link.send(&Request::Attach(attach), &[socket.as_fd()]).await.map_err(engine)?;
         }
@@ -86,19 +90,7 @@ impl Actor {
     }
 
     fn now_runs(&mut self, pid: u32, at_ns: i64) -> Result<()> {
-        let live = &mut self.record.live;
-        live.phase = Phase::Running;
-        live.pid = pid;
-        live.started_ns = at_ns;
-        live.exit_code = 0;
-        live.oom_killed = false;
-        live.error.clear();
-        live.restarting = false;
-        live.stopped_by_user = false;
-        if let Some(attachment) = &self.attachment {
-            live.endpoints = attachment.endpoints();
-            live.ports = attachment.ports();
-        }
+        self.record.live.begin(pid, at_ns, Note::of(self.attachment.as_ref()));
         self.save(Durability::Process)
     }
 
@@ -131,6 +123,10 @@ impl Actor {
         }
         self.save(Durability::Process)
     }
+}
+
+fn monitor_failed(error: &capsa_runtime::Error) -> Error {
+    Error::kernel(format!("start of a monitor: {error}"))
 }
 
 /// The engine's error for a monitor's, about an exec.
@@ -200,6 +196,7 @@ fn create_request(
     world: &World,
     record: &Record,
     inputs: spec_inputs::Gathered,
+    note: String,
 ) -> Result<CreateRequest> {
     let process = &record.spec.process;
     let dir = world.store.container_dir(&record.id)?;
@@ -223,6 +220,7 @@ fn create_request(
         exit_record: dir.join("exit.json"),
         seccomp: inputs.seccomp,
         init: record.spec.init,
+        note,
     })
 }
 
