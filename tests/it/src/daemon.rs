@@ -129,6 +129,11 @@ impl Daemon {
         format!("{}1", self.subnet.prefix)
     }
 
+    /// An address of the host's loopback that no other daemon publishes on.
+    pub fn loopback(&self) -> String {
+        self.gateway().replacen("10.", "127.", 1)
+    }
+
     /// Kills the daemon as a crash would.
     ///
     /// # Panics
