@@ -23,13 +23,18 @@ impl World {
     /// # Panics
     /// When it can't be looked at.
     pub fn of(daemon: &Daemon) -> Self {
-        let name = format!("capsa{}", read(&daemon.data_root().join("instance")).trim());
+        let name = daemon.bridge();
         let mut lines = files(daemon);
         lines.extend(processes(daemon, &name));
         lines.extend(groups(Path::new("/sys/fs/cgroup"), &name));
         lines.extend(network(&name));
         lines.extend(rows(daemon));
         Self(lines.into_iter().collect())
+    }
+
+    /// The lines that have `word` in them.
+    pub fn of_which(&self, word: &str) -> Vec<&str> {
+        self.0.iter().map(String::as_str).filter(|line| line.contains(word)).collect()
     }
 
     /// Waits until there is of `daemon` what there is here, no more and no less.

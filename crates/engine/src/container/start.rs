@@ -1,8 +1,7 @@
 //! Starting a container: monitor, then network and mounts side by side, then its program.
 //!
-//! Every step has its undoing: when one fails, dropping the monitor's channel makes
-//! the monitor unmake all that is its own, and what was taken of the network is
-//! given back here. The record is written once, when the program runs; what it shall say
+//! Every step has its undoing: when one fails, the monitor is told to unmake all that
+//! is its own and waited for, and what was taken of the network is given back here. The record is written once, when the program runs; what it shall say
 //! is left with the monitor before, for a next daemon.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,8 +64,21 @@ impl Actor {
         reap(spawned.pidfd).map_err(engine)?;
         let mut link = MonitorLink::new(spawned.channel).map_err(engine)?;
         let create = Request::Create(Box::new(request));
-        link.send(&create, &[listener.as_fd()]).await.map_err(engine)?;
+        let outcome = match link.send(&create, &[listener.as_fd()]).await {
+            Ok(()) => self.lead(&world, &mut link).await,
+            Err(error) => Err(engine(error)),
+        };
         drop(listener);
+        match outcome {
+            Ok(()) => self.link = Some(link),
+            Err(_) => link.end().await,
+        }
+        outcome
+    }
+
+    /// Leads a monitor that was asked to create to the running program, and records that.
+    async fn lead(&mut self, world: &World, link: &mut MonitorLink) -> Result<(), (Error, i32)> {
+        let engine = |error| (error, 128);
         for (attach, socket) in self.waiting.drain(..) {
             link.send(&Request::Attach(attach), &[socket.as_fd()]).await.map_err(engine)?;
         }
@@ -85,13 +97,12 @@ impl Actor {
             Some(Event::Started { at_ns }) => at_ns,
             other => return Err(unexpected(other)),
         };
-        self.link = Some(link);
-        self.now_runs(pid, at_ns).map_err(engine)
-    }
-
-    fn now_runs(&mut self, pid: u32, at_ns: i64) -> Result<()> {
+        let before = self.record.live.clone();
         self.record.live.begin(pid, at_ns, Note::of(self.attachment.as_ref()));
-        self.save(Durability::Process)
+        self.save(Durability::Process).map_err(|error| {
+            self.record.live = before;
+            engine(error)
+        })
     }
 
     /// Gives back what a start or a run had taken of the host.
