@@ -110,7 +110,7 @@ fn stop_leaves_a_container_that_runs_or_has_ended_in_order() {
     enumerate(
         "stop",
         &Operation {
-            prepare: |t| assert_eq!(t.create(&["run", "-d"]).code, 0),
+            prepare: |t| t.run(),
             ask: |t| t.daemon.run(&["stop", &t.name]),
             acknowledged: |t| assert_eq!(t.state().as_deref(), Some("exited")),
             monitors: Monitors::Awake,
@@ -124,7 +124,7 @@ fn a_forced_removal_leaves_the_container_or_nothing_of_it() {
     enumerate(
         "rm -f -v",
         &Operation {
-            prepare: |t| assert_eq!(t.create(&["run", "-d"]).code, 0),
+            prepare: |t| t.run(),
             ask: |t| t.daemon.run(&["rm", "-f", "-v", &t.name]),
             acknowledged: |t| assert_eq!(t.state(), None),
             monitors: Monitors::Awake,
@@ -229,6 +229,12 @@ impl Try<'_> {
         let args = ["--name", &self.name, "-v", &volume, "-v", "/anon", "-p", &publish];
         let program = ["seeded", "sh", "-c", PROGRAM];
         self.daemon.run(&[verb, &args, &program].concat())
+    }
+
+    /// Until its program has set its trap and serves.
+    fn run(&self) {
+        assert_eq!(self.create(&["run", "-d"]).code, 0);
+        self.serves();
     }
 
     fn state(&self) -> Option<String> {
