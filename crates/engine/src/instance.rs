@@ -83,13 +83,13 @@ fn lock(number: u32, data_root: &Path) -> Result<Option<File>> {
     let path = PathBuf::from(LOCKS).join(number.to_string());
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(|error| failed(&path, &error))?;
-    if file.try_lock().is_err() {
+    // Another's number is not even locked for a moment: its engine, coming back in that
+    // moment, would take another one and lose its containers.
+    if !is_free(&mut file, data_root)? || file.try_lock().is_err() {
         return Ok(None);
     }
-    let mut owner = String::new();
-    file.read_to_string(&mut owner).map_err(|error| failed(&path, &error))?;
-    let ours = owner.is_empty() || Path::new(&owner) == data_root;
-    if !ours && Path::new(&owner).join("instance").exists() {
+    // It may have been taken and left meanwhile.
+    if !is_free(&mut file, data_root)? {
         return Ok(None);
     }
     let text = data_root.as_os_str().as_encoded_bytes();
@@ -98,6 +98,16 @@ fn lock(number: u32, data_root: &Path) -> Result<Option<File>> {
         .and_then(|()| file.write_all(text))
         .map_err(|error| failed(&path, &error))?;
     Ok(Some(file))
+}
+
+/// Whether what a lock file says lets `data_root` have its number.
+fn is_free(file: &mut File, data_root: &Path) -> Result<bool> {
+    let mut owner = String::new();
+    file.rewind()
+        .and_then(|()| file.read_to_string(&mut owner))
+        .map_err(|error| failed(Path::new(LOCKS), &error))?;
+    let ours = owner.is_empty() || Path::new(&owner) == data_root;
+    Ok(ours || !Path::new(&owner).join("instance").exists())
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
@@ -118,5 +128,24 @@ mod tests {
         let number = first.number();
         drop(first);
         assert_eq!(Instance::take(a.path()).unwrap().number(), number);
+    }
+
+    #[test]
+    fn a_root_gets_its_own_again_while_others_look_for_one() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let number = Instance::take(a.path()).unwrap().number();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    // A root without a number looks at all of them.
+                    drop(Instance::take(b.path()));
+                    let _ = fs::remove_file(b.path().join("instance"));
+                }
+            });
+            let changed = (0..5000).find(|_| Instance::take(a.path()).unwrap().number() != number);
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(changed, None);
+        });
     }
 }

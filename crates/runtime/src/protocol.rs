@@ -29,9 +29,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Make the container up to the point before its program runs. Once, first.
-    /// Answered by `Created` or `Failed`.
+    /// Answered by `Created` or `Failed`. The socket comes along on which the monitor
+    /// is to be found by a later daemon ([`crate::monitor::listen`]).
     Create(Box<CreateRequest>),
-    /// Run the user's program. Answered by `Started` or `Failed`.
+    /// Run the user's program. Answered by `Started` or `Failed`. Without effect once
+    /// the daemon has gone that asked.
     Start,
     /// One stream socket comes along. The monitor writes the container's output to it
     /// (raw for a tty, Docker's 8-byte frames otherwise) and reads stdin from it.
@@ -116,7 +118,8 @@ pub enum Event {
         /// Exit code, or 128 + signal.
         code: i32,
     },
-    /// How things stand. Also the first message to a daemon that connects anew.
+    /// How things stand. Also the first message to a daemon that connects anew; when the
+    /// program is just being started, `Started` or the end of the channel follows.
     Status {
         /// The container's first process, once created.
         pid: Option<u32>,
@@ -126,6 +129,9 @@ pub enum Event {
         running: bool,
         /// Running execs: id and process.
         execs: Vec<(String, u32)>,
+        /// As in the [`CreateRequest`].
+        #[serde(default)]
+        note: String,
     },
 }
 
@@ -134,8 +140,8 @@ pub enum Event {
 pub struct CreateRequest {
     /// The container's id.
     pub id: String,
-    /// Run directory of this container; it exists. The monitor listens on
-    /// `monitor.sock` in it and removes the socket when it ends.
+    /// Run directory of this container; it exists. The monitor's socket is in it, and
+    /// the monitor removes that when it ends.
     pub dir: PathBuf,
     /// What to run and how, as in an OCI bundle. `root` is only read for `readonly`.
     pub spec: RuntimeSpec,
@@ -151,6 +157,10 @@ pub struct CreateRequest {
     /// Process 1 is our own reaper, which runs the program as its child.
     #[serde(default)]
     pub init: bool,
+    /// What the daemon wants to be told by `Status`, should it die before it has written
+    /// down that the container runs.
+    #[serde(default)]
+    pub note: String,
 }
 
 /// Where a root file system comes from.

@@ -8,7 +8,7 @@
 //!   db/capsa.sqlite       the tables (see `schema`), with its -wal and -shm
 //!   blobs/sha256/<hex>    immutable bytes
 //!   layers/<hex>/         immutable trees by chain id; the directory is the layer's /
-//!   ingest/<unique>       unfinished blobs and layers; emptied at open
+//!   ingest/<unique>       unfinished blobs, layers and volumes; emptied at open
 //!   containers/<id>/      rootfs/upper, rootfs/work, and files of the engine and monitor
 //!   volumes/<name>/_data  users' data
 //!   spare/<unique>        empty container directories, made ahead
@@ -18,7 +18,8 @@
 //! Invariants:
 //! * A thing is there when its row is. Files come before rows and go after them,
 //!   always by one rename, so a crash at any point leaves at most a file nobody
-//!   knows; open removes it. Volumes are the exception: they are never guessed away.
+//!   knows; open removes it. Volumes are the exception: they are never guessed away,
+//!   only one that is still empty is.
 //! * No effect on files inside a transaction, no caller's code under the lock.
 //! * [`Durability::Durable`] means: acknowledged, so it survives a power cut.
 //!   [`Durability::Process`] means: it survives the daemon's death, which is enough
@@ -62,7 +63,7 @@ pub use layer::LayerIngest;
 pub use lease::Lease;
 pub use network::{EndpointRow, NetworkRow};
 pub use sweep::{DiskUsage, Swept};
-pub use volume::VolumeRow;
+pub use volume::{VolumeIngest, VolumeRow};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

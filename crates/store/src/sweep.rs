@@ -131,6 +131,7 @@ impl Store {
         // A container without a directory is the engine's to judge.
         let known = self.keys("SELECT id FROM containers")?;
         self.trash_unknown(&layout.containers(), &known, str::to_owned)?;
+        self.drop_unborn_volumes()?;
         self.finish_volume_removals()
     }
 
@@ -193,7 +194,8 @@ impl Store {
         Ok(present)
     }
 
-    fn keys(&self, sql: &str) -> Result<HashSet<String>> {
+    /// The first column of a query, as a set.
+    pub(crate) fn keys(&self, sql: &str) -> Result<HashSet<String>> {
         self.inner.db.read(|db| {
             let mut query = db.prepare(sql)?;
             let rows = query.query_map([], |row| row.get(0))?;

@@ -2,19 +2,20 @@
 //!
 //! A volume's directory is made before its row and renamed away between two
 //! transactions: "it is on its way out" and "it is gone". Only a row so marked is
-//! finished off at open; a directory without a row is left alone.
+//! finished off at open; a directory without a row is left alone, unless it is as empty
+//! as a crash leaves it that comes before the row.
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capsa_sys::atomic::{self, Durability};
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::db::Writer;
 use crate::error::Kind;
 use crate::image::strings;
-use crate::{Error, Result, Store, fault, layout, rootfs};
+use crate::{Error, Result, Store, fault, layout, rootfs, trash};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,62 @@ pub struct VolumeRow {
     pub body: String,
 }
 
+/// What a volume shall begin with, on its way into it; removed in the background when
+/// dropped uncommitted.
+pub struct VolumeIngest {
+    store: Store,
+    path: PathBuf,
+}
+
+impl VolumeIngest {
+    /// An empty directory, mode 0755, to fill; its own mode and owner go with it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the directory in the place of the volume's empty one, in one step; one that
+    /// holds something by now stays. False, and nothing done, when a container keeps the
+    /// volume: it may have the empty directory mounted.
+    ///
+    /// # Errors
+    /// `BadName`, or when the rename or the database fails.
+    pub fn commit(self, volume: &str) -> Result<bool> {
+        let place = self.store.volume_dir(volume)?;
+        let writer = self.store.inner.db.lock();
+        if !writer.read(|db| strings(db, USERS, volume))?.is_empty() {
+            return Ok(false);
+        }
+        fault::point(&place)?;
+        match fs::rename(&self.path, &place) {
+            Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                Err(Error::io("rename", &place, e))
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+impl Drop for VolumeIngest {
+    fn drop(&mut self) {
+        // After a commit the name is gone.
+        if fs::symlink_metadata(&self.path).is_ok() {
+            self.store.inner.trash.delete(self.path.clone());
+        }
+    }
+}
+
 impl Store {
+    /// Begins what a new volume shall hold.
+    ///
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn begin_volume_data(&self) -> Result<VolumeIngest> {
+        let path = self.inner.layout.ingests().join(trash::unique());
+        fault::point(&path)?;
+        layout::make_dir_mode(&path, 0o755)?;
+        Ok(VolumeIngest { store: self.clone(), path })
+    }
+
     /// Makes a volume with an empty `_data` (mode 0755), or finds the one of that name;
     /// tells whether it was made. The row of one that exists is not changed.
     ///
@@ -126,7 +182,7 @@ impl Store {
             if !by.is_empty() {
                 return Err(Error::InUse { kind: Kind::Volume, key: name.to_owned(), by });
             }
-            Ok(db.execute("UPDATE volumes SET removing = 1 WHERE name = ?1", [name])? > 0)
+            mark(db, name)
         })?;
         if known {
             self.finish_removal(&mut writer, name)?;
@@ -134,12 +190,55 @@ impl Store {
         Ok(known)
     }
 
-    /// Finishes what a crash interrupted.
-    pub(crate) fn finish_volume_removals(&self) -> Result<()> {
+    /// Removes a container's row as [`Store::remove_container`] does, and marks in the
+    /// same step those of `volumes` that no other container keeps: nobody sees them from
+    /// then on, and [`Store::finish_volume_removals`] takes their data. Returns them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn remove_container_with_volumes(
+        &self,
+        id: &str,
+        volumes: &[String],
+        durability: Durability,
+    ) -> Result<Vec<String>> {
+        // Data is never gone before it is for good that it shall go.
+        let durability = if volumes.is_empty() { durability } else { Durability::Durable };
+        self.write(durability, |db| {
+            db.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id])?;
+            let mut marked = Vec::new();
+            for name in volumes {
+                if strings(db, USERS, name)?.is_empty() && mark(db, name)? {
+                    marked.push(name.clone());
+                }
+            }
+            Ok(marked)
+        })
+    }
+
+    /// Takes the data of every volume that is on its way out.
+    ///
+    /// # Errors
+    /// When a directory can't be renamed or the database fails; the next open tries again.
+    pub fn finish_volume_removals(&self) -> Result<()> {
         let mut writer = self.inner.db.lock();
         let names = writer
             .read(|db| strings(db, "SELECT name FROM volumes WHERE removing = 1 AND ?1", "1"))?;
         names.iter().try_for_each(|name| self.finish_removal(&mut writer, name))
+    }
+
+    /// Removes the directories whose row was never written. One with anything in it is
+    /// somebody's data.
+    pub(crate) fn drop_unborn_volumes(&self) -> Result<()> {
+        let dir = self.inner.layout.root().join("volumes");
+        let known = self.keys("SELECT name FROM volumes")?;
+        for name in layout::names_in(&dir)?.into_iter().filter(|name| !known.contains(name)) {
+            let unborn = dir.join(name);
+            // Both refuse what is not empty, rmdir(2).
+            let _ = fs::remove_dir(unborn.join("_data"));
+            let _ = fs::remove_dir(unborn);
+        }
+        Ok(())
     }
 
     fn finish_removal(&self, writer: &mut Writer, name: &str) -> Result<()> {
@@ -159,6 +258,12 @@ impl Store {
 }
 
 const USERS: &str = "SELECT container FROM container_volumes WHERE volume = ?1 ORDER BY container";
+
+/// Says that a volume is on its way out; false if there is none.
+fn mark(db: &Connection, name: &str) -> Result<bool> {
+    let mut update = db.prepare_cached("UPDATE volumes SET removing = 1 WHERE name = ?1")?;
+    Ok(update.execute([name])? > 0)
+}
 
 /// Whether the named volume is on its way out; none if there is no such volume.
 fn removing(writer: &Writer, name: &str) -> Result<Option<bool>> {

@@ -167,6 +167,30 @@ fn an_address_has_one_owner_and_a_network_is_kept_by_those_on_it() {
 }
 
 #[test]
+fn a_volume_is_filled_in_one_step_as_long_as_it_is_empty_and_nobody_keeps_it() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let image = put_image(&store, "i").unwrap();
+    let filled = |text: &str| {
+        let data = store.begin_volume_data().unwrap();
+        std::fs::write(data.path().join("f"), text).unwrap();
+        data
+    };
+    let content = |name: &str| std::fs::read_to_string(store.volume_dir(name).unwrap().join("f"));
+    store.make_volume(&volume("data"), D).unwrap();
+    assert!(filled("one").commit("data").unwrap());
+    assert_eq!(content("data").unwrap(), "one");
+    assert!(filled("two").commit("data").unwrap());
+    assert_eq!(content("data").unwrap(), "one", "what was there first stays");
+    store.make_volume(&volume("used"), D).unwrap();
+    let user = NewContainer { volumes: vec!["used".into()], ..container(&id(1), "u", &image) };
+    store.insert_container(&user, D).unwrap();
+    assert!(!filled("three").commit("used").unwrap());
+    assert!(content("used").is_err(), "it may be mounted");
+    assert_whole(&store);
+}
+
+#[test]
 fn a_volume_is_kept_by_its_containers_and_gone_when_removed() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -62,6 +63,15 @@ impl Channel {
         rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC)
             .map(|fd| Self { fd })
             .map_err(|e| Error::new("accept", "channel", e))
+    }
+
+    /// Whether the other end is closed. Unread messages of it may still be there.
+    pub fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // POLLHUP needs no asking, poll(2).
+        let told = rustix::event::poll(&mut fds, Some(&now));
+        told.is_ok() && fds[0].revents().contains(PollFlags::HUP)
     }
 
     /// Sends one message (not empty) and descriptors; blocks while the buffer is full.
@@ -183,6 +193,16 @@ fn address_of(path: &Path) -> Result<(SocketAddrUnix, Option<OwnedFd>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_end_is_seen_before_its_messages_are_read() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(b"last", &[]).unwrap();
+        assert!(!b.is_closed());
+        drop(a);
+        assert!(b.is_closed());
+        assert!(b.recv(&mut Vec::new()).unwrap().is_some());
+    }
 
     #[test]
     fn messages_keep_their_bounds_and_the_end_is_seen() {

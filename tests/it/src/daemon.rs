@@ -129,6 +129,20 @@ impl Daemon {
         format!("{}1", self.subnet.prefix)
     }
 
+    /// Name of the daemon's bridge, and of everything else of its own on the host.
+    ///
+    /// # Panics
+    /// When the daemon has not come up yet.
+    pub fn bridge(&self) -> String {
+        let number = fs::read_to_string(self.data_root().join("instance")).unwrap();
+        format!("capsa{}", number.trim())
+    }
+
+    /// An address of the host's loopback that no other daemon publishes on.
+    pub fn loopback(&self) -> String {
+        self.gateway().replacen("10.", "127.", 1)
+    }
+
     /// Kills the daemon as a crash would.
     ///
     /// # Panics

@@ -8,7 +8,7 @@
 //! A behaviour that both command lines have is written once, in [`behaviour`], and
 //! run by `tests/docker_cli.rs` (the real docker client) and `tests/capsa_cli.rs`
 //! (ours). What only this engine promises is in `tests/isolation.rs`,
-//! `tests/survival.rs` and `tests/space.rs`.
+//! `tests/survival.rs`, `tests/crash.rs` and `tests/space.rs`.
 //!
 //! The binary under test is `CAPSA_BIN`, else the `capsa` beside the test's own
 //! target directory. Everything that is waited for has a deadline.
@@ -20,14 +20,18 @@ mod cli;
 mod daemon;
 mod image;
 mod leaks;
+mod steps;
 mod terminal;
 mod wait;
+mod world;
 
 pub use cli::{Cli, Engine, Output, Running};
 pub use daemon::{Daemon, Setup};
 pub use image::{Image, busybox};
+pub use steps::{Monitors, Seen, Steps};
 pub use terminal::in_terminal;
 pub use wait::{eventually, patience, pause, wait_for_exit};
+pub use world::World;
 
 use std::path::PathBuf;
 

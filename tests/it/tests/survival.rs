@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use capsa_it::{Cli, Daemon, eventually, pause};
+use capsa_it::{Cli, Daemon, World, eventually, pause};
 
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i; usleep 20000; done";
 
@@ -155,6 +155,23 @@ fn a_daemon_killed_while_it_loads_an_image_loads_it_the_next_time() {
     }
     d.ok(&["load", "-q", "-i", path.to_str().unwrap()]);
     assert_eq!(d.ok(&["run", "--rm", "big:1", "wc", "-c", "/f5"]), "8388608 /f5");
+}
+
+#[test]
+fn a_start_that_fails_has_left_nothing_when_it_is_told() {
+    let d = Daemon::start(Cli::Capsa);
+    let id = d.ok(&["create", "-m", "32m", "busybox", "sleep", "99"]);
+    let removed = std::process::Command::new("ip").args(["link", "delete", &d.bridge()]).status();
+    assert!(removed.unwrap().success());
+    for _ in 0..3 {
+        let error = d.fails(1, &["start", &id]);
+        assert!(error.contains(&d.bridge()), "{error}");
+        let left = [format!("container {id}"), format!("file data/containers/{id}")];
+        assert_eq!(World::of(&d).of_which(&id), left);
+    }
+    eventually("the last monitor's end", || {
+        World::of(&d).of_which("process ").is_empty().then_some(())
+    });
 }
 
 #[test]

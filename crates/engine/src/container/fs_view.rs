@@ -62,19 +62,36 @@ pub(crate) fn read_text(stack: &[PathBuf], path: &str) -> String {
     String::new()
 }
 
-/// Fills an empty volume with what the image has at `target`; nothing when it has no
-/// directory there.
-pub(crate) fn copy_up(layers: &[PathBuf], target: &str, volume: &Path) -> Result<()> {
-    let view = read_only(layers)?;
-    let Ok(source) = view.subdir(Path::new(target)) else { return Ok(()) };
-    let destination = RootDir::open(volume)?;
-    let stat = view.stat(Path::new(target))?;
-    let failed = |error: std::io::Error| Error::kernel(format!("{}: {error}", volume.display()));
-    std::os::unix::fs::chown(volume, Some(stat.st_uid), Some(stat.st_gid)).map_err(failed)?;
-    let mode = std::fs::Permissions::from_mode(stat.st_mode & 0o7777);
-    std::fs::set_permissions(volume, mode).map_err(failed)?;
-    copy_tree(&source, &destination)
-        .map_err(|error| Error::kernel(format!("copy of {target} into its volume: {error}")))
+/// A directory of an image, to be copied.
+pub(crate) struct Content {
+    target: String,
+    tree: RootDir,
+    owner: (u32, u32),
+    mode: u32,
+}
+
+impl Content {
+    /// What the image has at `target`; `None` when it has no directory there.
+    pub(crate) fn at(layers: &[PathBuf], target: &str) -> Result<Option<Self>> {
+        let view = read_only(layers)?;
+        let Ok(tree) = view.subdir(Path::new(target)) else { return Ok(None) };
+        let stat = view.stat(Path::new(target))?;
+        let (owner, mode) = ((stat.st_uid, stat.st_gid), stat.st_mode & 0o7777);
+        Ok(Some(Self { target: target.to_owned(), tree, owner, mode }))
+    }
+
+    /// Makes an empty directory the same as this one.
+    pub(crate) fn copy_to(&self, dir: &Path) -> Result<()> {
+        let destination = RootDir::open(dir)?;
+        let failed = |error: std::io::Error| Error::kernel(format!("{}: {error}", dir.display()));
+        let (uid, gid) = self.owner;
+        std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(failed)?;
+        let mode = std::fs::Permissions::from_mode(self.mode);
+        std::fs::set_permissions(dir, mode).map_err(failed)?;
+        copy_tree(&self.tree, &destination).map_err(|error| {
+            Error::kernel(format!("copy of {} into its volume: {error}", self.target))
+        })
+    }
 }
 
 /// Copies a tree with owners, times and attributes, as a tar that is read while it is

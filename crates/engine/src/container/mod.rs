@@ -123,13 +123,17 @@ impl Containers {
     /// Removes it, with its anonymous volumes when `volumes`; kills it first when `force`.
     pub async fn remove(&self, key: &str, force: bool, volumes: bool) -> Result<()> {
         let handle = self.find(key)?;
-        if force {
-            stop::end_now(&handle).await?;
-        }
-        match handle.ask(|reply| Command::Remove { volumes, reply }).await {
-            // One that removes itself was quicker.
-            Err(_) if handle.snapshot().removed => Ok(()),
-            outcome => outcome,
+        loop {
+            if force {
+                stop::end_now(&handle).await?;
+            }
+            match handle.ask(|reply| Command::Remove { volumes, reply }).await {
+                // One that removes itself was quicker.
+                Err(_) if handle.snapshot().removed => return Ok(()),
+                // Its start was before us in the queue.
+                Err(_) if force && stop::runs(&handle.record()) => {}
+                outcome => return outcome,
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! and the next daemon finds it by its socket.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use capsa_runtime::protocol::{self, Event, Request};
 use capsa_sys::channel::Channel;
@@ -13,6 +14,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::watched::watched;
 use crate::{Error, Result};
+
+const SIGKILL: i32 = 9;
+/// How long a monitor may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One end of the conversation with a monitor.
 #[derive(Debug)]
@@ -36,6 +41,19 @@ impl MonitorLink {
             })
             .await
             .map_err(|error| lost(&error))
+    }
+
+    /// Makes the monitor kill and unmake what it has made, and waits for that: until then
+    /// its work would be in the way of the next start.
+    pub(crate) async fn end(mut self) {
+        // Without effect on one that has failed by itself.
+        let _ = self.send(&Request::Signal { signal: SIGKILL, all: false }, &[]).await;
+        let unmade = async {
+            while !matches!(self.next().await, None | Some(Event::Failed(_) | Event::Exited(_))) {}
+        };
+        if tokio::time::timeout(PATIENCE, unmade).await.is_err() {
+            tracing::warn!("the monitor of a start that failed does not end");
+        }
     }
 
     /// The next event; `None` when the monitor has gone.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use capsa_store::{Durability, VolumeRow};
 
@@ -25,7 +25,7 @@ pub(crate) struct Request<'a> {
     /// With the image's volumes.
     pub resolved: &'a Resolved,
     /// The image's layers, topmost first.
-    pub layers: &'a [std::path::PathBuf],
+    pub layers: &'a [PathBuf],
     /// Where volumes without a name are noted before they are made.
     pub intents: &'a Intents,
     /// Whether what is made must outlive a power cut.
@@ -110,7 +110,7 @@ fn one(world: &World, request: &Request<'_>, spec: &MountSpec) -> Result<Mount> 
             let name = volume(world, request, name.as_deref(), options, labels)?;
             let data = world.store.volume_dir(&name)?;
             if !*no_copy && is_empty(&data)? {
-                fs_view::copy_up(request.layers, &view.target, &data)?;
+                fill(world, request.layers, &view.target, &name)?;
             }
             view.kind = "volume".to_owned();
             view.source = inside(&data, subpath.as_deref())?;
@@ -170,6 +170,21 @@ fn volume(
         world.events.emit("volume", "create", &name, driver);
     }
     Ok(name)
+}
+
+/// Fills an empty volume with what the image has at `target`: whole or not at all, for
+/// one that is half full would stay so.
+fn fill(world: &World, layers: &[PathBuf], target: &str, volume: &str) -> Result<()> {
+    let Some(content) = fs_view::Content::at(layers, target)? else { return Ok(()) };
+    if world.store.containers_of_volume(volume)?.is_empty() {
+        let data = world.store.begin_volume_data()?;
+        content.copy_to(data.path())?;
+        if data.commit(volume)? {
+            return Ok(());
+        }
+    }
+    // Another container has it, and may have it mounted: only in place then.
+    content.copy_to(&world.store.volume_dir(volume)?)
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use capsa_oci::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Attachment;
 use crate::spec::ContainerSpec;
 use crate::view::{
     ContainerView, EndpointView, MountView, NetworkFiles, Phase, PortBinding, Resolved,
@@ -41,6 +42,14 @@ pub(crate) struct Record {
     pub id_range: Option<u32>,
     /// What changes while it lives.
     pub live: Live,
+}
+
+/// What a start has taken of the host. Its monitor keeps it until the record says it too.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Note {
+    endpoints: Vec<EndpointView>,
+    ports: Vec<PortBinding>,
 }
 
 /// The part of a record that changes with the container's life.
@@ -141,6 +150,42 @@ impl Record {
             exec_ids,
             size: None,
         }
+    }
+}
+
+impl Live {
+    /// Its program runs since `at_ns`.
+    pub(crate) fn begin(&mut self, pid: u32, at_ns: i64, note: Note) {
+        self.phase = Phase::Running;
+        self.pid = pid;
+        self.started_ns = at_ns;
+        self.exit_code = 0;
+        self.oom_killed = false;
+        self.error.clear();
+        self.restarting = false;
+        self.stopped_by_user = false;
+        self.endpoints = note.endpoints;
+        self.ports = note.ports;
+    }
+}
+
+impl Note {
+    /// What a container has of the network.
+    pub(crate) fn of(attachment: Option<&Attachment>) -> Self {
+        attachment.map_or_else(Self::default, |attachment| Self {
+            endpoints: attachment.endpoints(),
+            ports: attachment.ports(),
+        })
+    }
+
+    /// For its monitor to keep.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// As its monitor kept it; nothing of what can't be read.
+    pub(crate) fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
     }
 }
 

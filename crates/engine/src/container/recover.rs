@@ -1,24 +1,26 @@
 //! Taking over what an earlier daemon left: what should be, compared with what is.
 //!
 //! A container is running only if its monitor answers; else its exit record
-//! decides; else (a reboot, or a monitor that was killed) it has ended. What bears
-//! an id that no record has is removed: directories, cgroups, network things.
+//! decides; else (a reboot, or a monitor that was killed) it has ended. A monitor that
+//! works for a start which the earlier daemon did not live to see ends by itself or says
+//! that the program runs; one or the other is waited for. What bears an id that no
+//! record has is removed: directories, cgroups, network things.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use capsa_runtime::cgroup::Cgroup;
-use capsa_runtime::protocol::Event;
+use capsa_runtime::monitor;
+use capsa_runtime::protocol::{Event, ExitRecord};
 use capsa_store::Durability;
-use capsa_sys::channel::Channel;
 
 use super::actor;
 use super::exit::{lost, read_exit_record};
 use super::handle::Command;
 use super::intents::Intents;
 use super::monitor_link::MonitorLink;
-use super::record::{Record, VERSION};
+use super::record::{Note, Record, VERSION};
 use super::restart;
 use crate::Result;
 use crate::view::Phase;
@@ -74,28 +76,23 @@ fn read_record(row: &capsa_store::ContainerRow) -> Option<Record> {
 
 /// Starts the actor; true when the restart policy wants the container started.
 async fn take_over(world: &Arc<World>, mut record: Record) -> bool {
-    let ran = matches!(record.live.phase, Phase::Running | Phase::Paused | Phase::Creating);
-    if let Some((link, pid, started_ns)) = monitor_of(world, &record).await {
-        record.live.pid = pid;
-        record.live.started_ns = started_ns;
-        if record.live.phase != Phase::Paused {
-            record.live.phase = Phase::Running;
+    if let Some(running) = monitor_of(world, &record).await {
+        let seen = record.live.started_ns == running.started_ns
+            && matches!(record.live.phase, Phase::Running | Phase::Paused);
+        if !seen {
+            record.live.begin(running.pid, running.started_ns, running.note);
         }
-        let attachment = world.networks.adopt(&record, pid);
+        let attachment = world.networks.adopt(&record, running.pid);
         save(world, &record);
-        actor::spawn(world, record, Some(link), attachment);
+        actor::spawn(world, record, Some(running.link), attachment);
         return false;
     }
-    if ran {
+    let exit = read_exit_record(world, &record);
+    let unseen = exit.as_ref().is_some_and(|exit| exit.started_ns > record.live.started_ns);
+    if unseen || matches!(record.live.phase, Phase::Running | Phase::Paused | Phase::Creating) {
         remove_cgroup(world, &record);
-        let exit = read_exit_record(world, &record).unwrap_or_else(|| lost(record.live.started_ns));
-        record.live.phase = Phase::Stopped;
-        record.live.pid = 0;
-        record.live.exit_code = exit.code;
-        record.live.oom_killed = exit.oom_killed;
-        record.live.finished_ns = exit.finished_ns;
-        record.live.endpoints.clear();
-        record.live.ports.clear();
+        let exit = exit.unwrap_or_else(|| lost(record.live.started_ns));
+        note_end(&mut record, &exit, unseen);
         save(world, &record);
     }
     record.live.restarting = false;
@@ -114,6 +111,21 @@ async fn take_over(world: &Arc<World>, mut record: Record) -> bool {
     wanted && !remove
 }
 
+/// Records an end that no daemon saw; nor its start, when `unseen`.
+fn note_end(record: &mut Record, exit: &ExitRecord, unseen: bool) {
+    let live = &mut record.live;
+    if unseen {
+        live.begin(0, exit.started_ns, Note::default());
+    }
+    live.phase = Phase::Stopped;
+    live.pid = 0;
+    live.exit_code = exit.code;
+    live.oom_killed = exit.oom_killed;
+    live.finished_ns = exit.finished_ns;
+    live.endpoints.clear();
+    live.ports.clear();
+}
+
 fn save(world: &World, record: &Record) {
     let body = serde_json::to_string(record).unwrap_or_default();
     if let Err(error) = world.store.update_container(&record.id, &body, Durability::Process) {
@@ -121,17 +133,40 @@ fn save(world: &World, record: &Record) {
     }
 }
 
-/// The channel to its monitor, its pid and start time, when one answers that it runs.
-async fn monitor_of(world: &World, record: &Record) -> Option<(MonitorLink, u32, i64)> {
-    let socket = world.run_dir(&record.id).join("monitor.sock");
-    let channel = Channel::connect(&socket).ok()?;
-    let mut link = MonitorLink::new(channel).ok()?;
-    let first = tokio::time::timeout(PATIENCE, link.next()).await;
-    match first {
-        Ok(Some(Event::Status { pid: Some(pid), started_ns, running: true, .. })) => {
-            Some((link, pid, started_ns))
-        }
-        _ => None,
+/// A container whose monitor says that it runs.
+struct Running {
+    link: MonitorLink,
+    pid: u32,
+    started_ns: i64,
+    note: Note,
+}
+
+/// What its monitor says, if there is one. `None` once it has ended.
+async fn monitor_of(world: &World, record: &Record) -> Option<Running> {
+    let channel = monitor::connect(&world.run_dir(&record.id)).ok()?;
+    let link = MonitorLink::new(channel).ok()?;
+    let answer = tokio::time::timeout(PATIENCE, heard(link)).await;
+    answer.unwrap_or_else(|_| {
+        tracing::error!(container = %record.id, "its monitor does not answer, taking it for lost");
+        None
+    })
+}
+
+async fn heard(mut link: MonitorLink) -> Option<Running> {
+    let (mut pid, mut note) = (0, Note::default());
+    loop {
+        let started_ns = match link.next().await? {
+            Event::Status { pid: Some(first), started_ns, running, note: text, .. } => {
+                (pid, note) = (first, Note::parse(&text));
+                if !running {
+                    continue;
+                }
+                started_ns
+            }
+            Event::Started { at_ns } => at_ns,
+            _ => continue,
+        };
+        return Some(Running { link, pid, started_ns, note });
     }
 }
 

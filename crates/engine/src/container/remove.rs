@@ -1,6 +1,7 @@
 //! Removing a container: the record first, then its files.
 //!
-//! A crash in between leaves a directory without a record, which recovery removes.
+//! A crash in between leaves a directory without a record, which recovery removes. The
+//! volumes that go with it are marked in the step that removes the record.
 
 use super::actor::Actor;
 use super::create::durability;
@@ -15,16 +16,20 @@ impl Actor {
     /// Removes a container that does not run, with its anonymous volumes when `volumes`.
     pub(super) fn remove(&mut self, volumes: bool) -> Result<()> {
         phase::may_remove(self.record.live.phase, &self.record.name)?;
-        self.world.store.remove_container(&self.record.id, durability(&self.record.spec))?;
+        let volumes = if volumes { anonymous(&self.world, &self.record) } else { Vec::new() };
+        let durability = durability(&self.record.spec);
+        let gone = self.world.store.remove_container_with_volumes(
+            &self.record.id,
+            &volumes,
+            durability,
+        )?;
         self.record.live.phase = Phase::Removing;
         self.waiting.clear();
         self.world.registry.remove(&self.record.id, &self.record.name);
         if let Err(error) = self.world.store.remove_rootfs(&self.record.id) {
             tracing::warn!(container = %self.record.id, %error, "files left behind, recovery will remove them");
         }
-        if volumes {
-            anonymous_volumes(&self.world, &self.record);
-        }
+        take_volumes(&self.world, &gone);
         drop_hidden_image(&self.world, &self.record);
         self.world.container_event(&self.record, "destroy", []);
         self.publish();
@@ -40,23 +45,42 @@ fn drop_hidden_image(world: &World, record: &Record) {
     }
 }
 
-/// Removes the anonymous volumes that only this container used.
-fn anonymous_volumes(world: &World, record: &Record) {
-    volumes_of(world, record.volumes());
+/// Names of the volumes that were made for it without a name.
+fn anonymous(world: &World, record: &Record) -> Vec<String> {
+    record.volumes().filter(|name| is_anonymous(world, name)).map(str::to_owned).collect()
+}
+
+fn is_anonymous(world: &World, name: &str) -> bool {
+    let row = world.store.volume(name).ok().flatten();
+    row.is_some_and(|row| VolumeBody::parse(&row.body).anonymous)
+}
+
+/// Takes the data of volumes that went with their container.
+fn take_volumes(world: &World, gone: &[String]) {
+    if gone.is_empty() {
+        return;
+    }
+    if let Err(error) = world.store.finish_volume_removals() {
+        tracing::warn!(%error, "data of removed volumes left behind, recovery will remove it");
+    }
+    for name in gone {
+        tell_destroyed(world, name);
+    }
+}
+
+fn tell_destroyed(world: &World, volume: &str) {
+    let driver = [("driver".to_owned(), "local".to_owned())].into();
+    world.events.emit("volume", "destroy", volume, driver);
 }
 
 /// Removes those of `names` that are anonymous and that nobody else uses.
 pub(crate) fn volumes_of<'a>(world: &World, names: impl Iterator<Item = &'a str>) {
     for name in names {
-        let Ok(Some(row)) = world.store.volume(name) else { continue };
-        if !VolumeBody::parse(&row.body).anonymous {
+        if !is_anonymous(world, name) {
             continue;
         }
         match world.store.remove_volume(name) {
-            Ok(_) => {
-                let driver = [("driver".to_owned(), "local".to_owned())].into();
-                world.events.emit("volume", "destroy", name, driver);
-            }
+            Ok(_) => tell_destroyed(world, name),
             Err(capsa_store::Error::InUse { .. }) => {}
             Err(error) => tracing::warn!(volume = name, %error, "anonymous volume left behind"),
         }

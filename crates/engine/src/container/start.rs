@@ -1,12 +1,13 @@
 //! Starting a container: monitor, then network and mounts side by side, then its program.
 //!
-//! Every step has its undoing: when one fails, dropping the monitor's channel makes
-//! the monitor unmake all that is its own, and what was taken of the network is
-//! given back here. The record is written once, when the program runs.
+//! Every step has its undoing: when one fails, the monitor is told to unmake all that
+//! is its own and waited for, and what was taken of the network is given back here. The record is written once, when the program runs; what it shall say
+//! is left with the monitor before, for a next daemon.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use capsa_runtime::monitor;
 use capsa_runtime::protocol::{
     CreateRequest, Event, Failure, LogPlan, Request, RootfsPlan, StdioPlan,
 };
@@ -15,11 +16,10 @@ use capsa_store::Durability;
 use super::actor::Actor;
 use super::monitor_link::MonitorLink;
 use super::phase;
-use super::record::Record;
+use super::record::{Note, Record};
 use super::spec_inputs;
 use crate::options::EngineConfig;
 use crate::spec::NetworkMode;
-use crate::view::Phase;
 use crate::watched::watched;
 use crate::world::World;
 use crate::{Class, Error, Result};
@@ -57,11 +57,28 @@ impl Actor {
         self.attachment = world.networks.prepare(&self.record).map_err(engine)?;
         let inputs =
             spec_inputs::gather(&world, &self.record, self.attachment.as_ref()).map_err(engine)?;
-        let request = create_request(&world, &self.record, inputs).map_err(engine)?;
+        let note = Note::of(self.attachment.as_ref()).to_text();
+        let request = create_request(&world, &self.record, inputs, note).map_err(engine)?;
+        let listener = monitor::listen(&dir).map_err(|error| engine(monitor_failed(&error)))?;
         let spawned = world.spares.take().map_err(engine)?;
         reap(spawned.pidfd).map_err(engine)?;
         let mut link = MonitorLink::new(spawned.channel).map_err(engine)?;
-        link.send(&Request::Create(Box::new(request)), &[]).await.map_err(engine)?;
+        let create = Request::Create(Box::new(request));
+        let outcome = match link.send(&create, &[listener.as_fd()]).await {
+            Ok(()) => self.lead(&world, &mut link).await,
+            Err(error) => Err(engine(error)),
+        };
+        drop(listener);
+        match outcome {
+            Ok(()) => self.link = Some(link),
+            Err(_) => link.end().await,
+        }
+        outcome
+    }
+
+    /// Leads a monitor that was asked to create to the running program, and records that.
+    async fn lead(&mut self, world: &World, link: &mut MonitorLink) -> Result<(), (Error, i32)> {
+        let engine = |error| (error, 128);
         for (attach, socket) in self.waiting.drain(..) {
             link.send(&Request::Attach(attach), &[socket.as_fd()]).await.map_err(engine)?;
         }
@@ -80,25 +97,12 @@ impl Actor {
             Some(Event::Started { at_ns }) => at_ns,
             other => return Err(unexpected(other)),
         };
-        self.link = Some(link);
-        self.now_runs(pid, at_ns).map_err(engine)
-    }
-
-    fn now_runs(&mut self, pid: u32, at_ns: i64) -> Result<()> {
-        let live = &mut self.record.live;
-        live.phase = Phase::Running;
-        live.pid = pid;
-        live.started_ns = at_ns;
-        live.exit_code = 0;
-        live.oom_killed = false;
-        live.error.clear();
-        live.restarting = false;
-        live.stopped_by_user = false;
-        if let Some(attachment) = &self.attachment {
-            live.endpoints = attachment.endpoints();
-            live.ports = attachment.ports();
-        }
-        self.save(Durability::Process)
+        let before = self.record.live.clone();
+        self.record.live.begin(pid, at_ns, Note::of(self.attachment.as_ref()));
+        self.save(Durability::Process).map_err(|error| {
+            self.record.live = before;
+            engine(error)
+        })
     }
 
     /// Gives back what a start or a run had taken of the host.
@@ -130,6 +134,10 @@ impl Actor {
         }
         self.save(Durability::Process)
     }
+}
+
+fn monitor_failed(error: &capsa_runtime::Error) -> Error {
+    Error::kernel(format!("start of a monitor: {error}"))
 }
 
 /// The engine's error for a monitor's, about an exec.
@@ -197,6 +205,7 @@ fn create_request(
     world: &World,
     record: &Record,
     inputs: spec_inputs::Gathered,
+    note: String,
 ) -> Result<CreateRequest> {
     let process = &record.spec.process;
     let dir = world.store.container_dir(&record.id)?;
@@ -220,6 +229,7 @@ fn create_request(
         exit_record: dir.join("exit.json"),
         seccomp: inputs.seccomp,
         init: record.spec.init,
+        note,
     })
 }
 

@@ -114,7 +114,8 @@ pub(crate) fn wait(
     }
 }
 
-fn runs(record: &Record) -> bool {
+/// Whether there is something to end.
+pub(crate) fn runs(record: &Record) -> bool {
     matches!(record.live.phase, Phase::Running | Phase::Paused)
 }
 

@@ -19,6 +19,7 @@ use capsa_sys::process::{self, Ended};
 use capsa_sys::pty;
 use rustix::event::{PollFlags, Timespec};
 
+use super::SOCKET;
 use super::execs::Execs;
 use super::json_log::now;
 use super::pipes;
@@ -31,8 +32,6 @@ use crate::init::Gate;
 use crate::launch::{Furnished, Launch};
 use crate::protocol::{self, CreateRequest, Event, ExitRecord, Failure, Request};
 
-/// Name of the socket in the container's directory.
-const SOCKET: &str = "monitor.sock";
 /// So long nothing happens before the monitor tidies up.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// Exit code of a monitor that has made nothing.
@@ -44,9 +43,9 @@ const FAILED: i32 = 125;
 pub(super) fn serve(control: Channel) -> i32 {
     // Looked up while nobody waits: a monitor is often started ahead of its use.
     let hierarchies = Hierarchies::discover();
-    let request = loop {
+    let (request, listener) = loop {
         match protocol::recv::<Request>(&control) {
-            Ok(Some((Request::Create(request), _))) => break request,
+            Ok(Some((Request::Create(request), fds))) => break (request, fds.into_iter().next()),
             Ok(Some((Request::Status, _))) => {
                 let _ = protocol::try_send(&control, &idle());
             }
@@ -55,15 +54,22 @@ pub(super) fn serve(control: Channel) -> i32 {
             Err(error) => return refuse(&control, error.into_failure("create")),
         }
     };
+    let Some(listener) = listener else {
+        return refuse(&control, Failure::engine("create", "no socket came with the request"));
+    };
     let made = hierarchies.and_then(|found| make(&control, &request, &found));
     match made {
-        Ok((furnished, streams)) => Monitor::new(control, *request, furnished, streams).run(),
-        Err(error) => refuse(&control, error.into_failure("create")),
+        Ok(made) => Monitor::new(control, listener.into(), *request, made).run(),
+        Err(error) => {
+            let _ = fs::remove_file(request.dir.join(SOCKET));
+            refuse(&control, error.into_failure("create"))
+        }
     }
 }
 
 fn idle() -> Event {
-    Event::Status { pid: None, started_ns: 0, running: false, execs: Vec::new() }
+    let (execs, note) = (Vec::new(), String::new());
+    Event::Status { pid: None, started_ns: 0, running: false, execs, note }
 }
 
 fn refuse(control: &Channel, failure: Failure) -> i32 {
@@ -118,6 +124,8 @@ struct Monitor {
     listener: Option<Channel>,
     socket: PathBuf,
     exit_record: PathBuf,
+    /// The daemon's own words.
+    note: String,
     /// What `Ready` needs; dropped with the rest of the request.
     process: Process,
     keep_input: bool,
@@ -134,17 +142,16 @@ struct Monitor {
 impl Monitor {
     fn new(
         control: Channel,
+        listener: Channel,
         request: CreateRequest,
-        container: Furnished,
-        streams: Streams,
+        (container, streams): (Furnished, Streams),
     ) -> Self {
-        let socket = request.dir.join(SOCKET);
-        let _ = fs::remove_file(&socket);
         Self {
             control: Some(control),
-            listener: Channel::listen(&socket).ok(),
-            socket,
+            listener: Some(listener),
+            socket: request.dir.join(SOCKET),
             exit_record: request.exit_record,
+            note: request.note,
             process: request.spec.process.unwrap_or_default(),
             keep_input: request.stdio.open_stdin,
             size: None,
@@ -233,7 +240,7 @@ impl Monitor {
 
     fn lose_control(&mut self) {
         self.control = None;
-        if matches!(self.phase, Phase::Preparing { asked: false } | Phase::Ready) {
+        if matches!(self.phase, Phase::Preparing { .. } | Phase::Ready) {
             self.give_up();
         }
     }
@@ -268,6 +275,7 @@ impl Monitor {
             started_ns: self.started_ns,
             running: self.phase == Phase::Running,
             execs: self.execs.list(),
+            note: self.note.clone(),
         }
     }
 
@@ -323,6 +331,10 @@ impl Monitor {
     fn start(&mut self) {
         match self.phase {
             Phase::Preparing { .. } => self.phase = Phase::Preparing { asked: true },
+            // Nobody would know of the program: the next daemon finds nothing instead.
+            Phase::Ready if self.control.as_ref().is_none_or(Channel::is_closed) => {
+                self.lose_control();
+            }
             Phase::Ready => match self.container.start() {
                 Ok(()) => self.phase = Phase::Starting,
                 Err(error) => self.fail(error),

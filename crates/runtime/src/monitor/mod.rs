@@ -14,7 +14,9 @@ mod streams;
 mod turn;
 
 use std::ffi::CStr;
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use capsa_sys::channel::Channel;
 use capsa_sys::mount::{self, Attrs, Change};
@@ -22,6 +24,9 @@ use capsa_sys::process::{self, Spawn};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
 use crate::error::Result;
+
+/// Name of a monitor's socket in the run directory of its container.
+const SOCKET: &str = "monitor.sock";
 
 /// A monitor that was just started and waits for `Create`.
 #[derive(Debug)]
@@ -103,6 +108,21 @@ pub fn spawn(exe: BorrowedFd<'_>) -> Result<Spawned> {
     let program = Spawn { exe, args: &args, env: &[], channel: theirs.as_fd() };
     let child = process::spawn(&program)?;
     Ok(Spawned { pid: child.pid, pidfd: child.pidfd, channel: ours })
+}
+
+/// The socket to give to a monitor with `Create`. It is there before the monitor hears of
+/// its container, so a daemon that finds nobody listening in `dir` knows that no monitor
+/// will ever work there, and one that is listening is heard or ends.
+pub fn listen(dir: &Path) -> Result<Channel> {
+    let socket = dir.join(SOCKET);
+    // Of a monitor that was killed.
+    let _ = fs::remove_file(&socket);
+    Ok(Channel::listen(&socket)?)
+}
+
+/// The channel to the monitor that works in `dir`; its first message is `Status`.
+pub fn connect(dir: &Path) -> Result<Channel> {
+    Ok(Channel::connect(&dir.join(SOCKET))?)
 }
 
 /// The role `capsa monitor`. Returns its exit code when the container is gone.

@@ -29,6 +29,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("a_signal_ends_with_128_and_its_number", a_signal_ends_with_128_and_its_number),
     ("memory_that_runs_out_is_told", memory_that_runs_out_is_told),
     ("a_channel_that_ends_before_start_leaves_nothing", ends_before_start),
+    ("a_start_that_nobody_waits_for_is_none", ends_when_nobody_waits_for_its_start),
     ("the_container_survives_its_daemon", the_container_survives_its_daemon),
     ("an_exec_is_inside", an_exec_is_inside),
     ("an_exec_that_cannot_run_is_told", an_exec_that_cannot_run_is_told),
@@ -251,6 +252,19 @@ fn ends_before_start() {
     }
 }
 
+fn ends_when_nobody_waits_for_its_start() {
+    let world = World::new("echo never");
+    let mut daemon = world.create();
+    daemon.signal_monitor(rustix::process::Signal::STOP);
+    // Asked for, but the daemon is gone before the monitor hears it.
+    daemon.send(Request::Start, &[]);
+    let (closed, _keep) = Channel::pair().unwrap();
+    daemon.channel = closed;
+    daemon.signal_monitor(rustix::process::Signal::CONT);
+    daemon.reap();
+    world.assert_unmade();
+}
+
 fn the_container_survives_its_daemon() {
     let mut world = World::new("cat; exit 5");
     world.request.stdio.open_stdin = true;
@@ -259,8 +273,9 @@ fn the_container_survives_its_daemon() {
     let (init, at) = (daemon.init, world.request.dir.join("monitor.sock"));
     daemon.channel = Channel::connect(&at).unwrap();
     match daemon.next() {
-        Some(Event::Status { pid, running: true, started_ns, execs }) => {
+        Some(Event::Status { pid, running: true, started_ns, execs, note }) => {
             assert!(pid == Some(init) && started_ns > 0 && execs.is_empty());
+            assert_eq!(note, "note");
         }
         other => panic!("{other:?}"),
     }

@@ -54,7 +54,8 @@ fn once(user_namespace: bool) -> [u128; STEPS.len()] {
     daemon.next();
     let mut client = daemon.attach(false);
     let begin = Instant::now();
-    daemon.send(Request::Create(Box::new(world.request.clone())), &[]);
+    let listener = monitor::listen(&world.request.dir).unwrap();
+    daemon.send(Request::Create(Box::new(world.request.clone())), &[listener.as_fd()]);
     let Some(Event::Created { pid }) = daemon.next() else { panic!("not created") };
     let created = begin.elapsed().as_micros();
     daemon.init = pid;

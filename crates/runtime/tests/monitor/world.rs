@@ -74,6 +74,7 @@ impl World {
             exit_record: dir.join("exit.json"),
             seccomp: None,
             init: false,
+            note: "note".to_owned(),
         };
         Self { dir, request }
     }
@@ -96,7 +97,8 @@ impl World {
         let exe = monitor::self_exe().unwrap();
         let Spawned { pid, pidfd, channel } = monitor::spawn(exe.as_fd()).unwrap();
         let mut daemon = Daemon { monitor: pid, pidfd, channel, init: 0 };
-        daemon.send(Request::Create(Box::new(self.request.clone())), &[]);
+        let listener = monitor::listen(&self.request.dir).unwrap();
+        daemon.send(Request::Create(Box::new(self.request.clone())), &[listener.as_fd()]);
         match daemon.next() {
             Some(Event::Created { pid }) => daemon.init = pid,
             other => panic!("{other:?} instead of Created"),
@@ -179,6 +181,14 @@ impl Daemon {
 
     pub fn next(&self) -> Option<Event> {
         protocol::recv(&self.channel).unwrap().map(|(event, _)| event)
+    }
+
+    /// Stops the monitor or lets it go on, and waits until it does.
+    pub fn signal_monitor(&self, signal: rustix::process::Signal) {
+        use rustix::process::{WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+        pidfd_send_signal(&self.pidfd, signal).unwrap();
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
+        waitid(WaitId::PidFd(self.pidfd.as_fd()), options).unwrap();
     }
 
     pub fn attach(&self, stdin: bool) -> UnixStream {

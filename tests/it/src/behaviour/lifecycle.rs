@@ -1,8 +1,13 @@
 //! From create to rm: signals, phases, names, restarts, events.
 
+use std::fs::File;
+use std::io::Read;
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use crate::{Daemon, eventually};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::{Daemon, eventually, patience};
 
 const TRAP: &str = "trap 'echo told; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
 const STUBBORN: &str = "trap 'echo heard' TERM; echo ready; while :; do sleep 0.05; done";
@@ -103,6 +108,34 @@ pub fn ps_shows_what_runs(d: &Daemon) {
     assert_eq!(filter("status=exited"), "ended");
     assert_eq!(filter("name=end"), "ended");
     assert_eq!(filter("exited=3"), "ended");
+}
+
+pub fn one_that_is_just_starting_is_removed_by_force(d: &Daemon) {
+    let dir = d.scratch().join("said");
+    std::fs::create_dir(&dir).unwrap();
+    let pipe = dir.join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Open for both, so that neither end waits for the other.
+    let mut pipe = File::options().read(true).write(true).open(pipe).unwrap();
+    let (tell, told) = channel();
+    std::thread::spawn(move || while pipe.read_exact(&mut [0]).is_ok() && tell.send(()).is_ok() {});
+    let mount = format!("{}:/said", dir.display());
+    for _ in 0..8 {
+        let id = d.ok(&[
+            "create",
+            "-v",
+            &mount,
+            "busybox",
+            "sh",
+            "-c",
+            "printf x > /said/pipe; sleep 9",
+        ]);
+        let start = d.start(&["start", &id]);
+        // Its program runs; the engine may not even know it.
+        told.recv_timeout(patience()).unwrap();
+        d.ok(&["rm", "-f", &id]);
+        start.finish();
+    }
 }
 
 pub fn a_running_container_is_not_removed_by_accident(d: &Daemon) {

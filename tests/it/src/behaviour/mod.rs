@@ -26,6 +26,7 @@ macro_rules! every_behaviour {
             lifecycle: stop_asks_then_kills, kill_sends_the_signal, restart_starts_anew,
                 wait_tells_the_exit_code, pause_freezes, a_renamed_container_answers_to_both,
                 ps_shows_what_runs, a_running_container_is_not_removed_by_accident,
+                one_that_is_just_starting_is_removed_by_force,
                 a_failing_container_is_restarted_as_often_as_asked, events_tell_a_life,
                 inspect_says_what_was_asked, an_id_prefix_is_enough, prune_takes_what_has_ended;
             exec: exec_runs_beside, exec_has_stdin, exec_has_a_terminal, exec_codes,
