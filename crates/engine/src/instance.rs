@@ -9,6 +9,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use capsa_sys::lock;
 
 use crate::{Class, Error, Result};
 
@@ -85,11 +88,16 @@ fn lock(number: u32, data_root: &Path) -> Result<Option<File>> {
     let mut file = open.map_err(|error| failed(&path, &error))?;
     // Another's number is not even locked for a moment: its engine, coming back in that
     // moment, would take another one and lose its containers.
-    if !is_free(&mut file, data_root)? || file.try_lock().is_err() {
-        return Ok(None);
-    }
+    let time = match owner(&mut file, data_root)? {
+        Owner::Another => return Ok(None),
+        // Nobody else may have it: it is the last daemon's, let go of in a moment.
+        Owner::Ourselves => lock::MOMENT,
+        Owner::Nobody => Duration::ZERO,
+    };
+    let locked = lock::within(file, time).map_err(|error| failed(&path, &error))?;
+    let Some(mut file) = locked else { return Ok(None) };
     // It may have been taken and left meanwhile.
-    if !is_free(&mut file, data_root)? {
+    if owner(&mut file, data_root)? == Owner::Another {
         return Ok(None);
     }
     let text = data_root.as_os_str().as_encoded_bytes();
@@ -100,14 +108,28 @@ fn lock(number: u32, data_root: &Path) -> Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// Whether what a lock file says lets `data_root` have its number.
-fn is_free(file: &mut File, data_root: &Path) -> Result<bool> {
+/// Whose a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Of a data root that is gone, or of none.
+    Nobody,
+    /// This data root had it before.
+    Ourselves,
+    /// Another data root has it, its engine running or not.
+    Another,
+}
+
+/// What a lock file says.
+fn owner(file: &mut File, data_root: &Path) -> Result<Owner> {
     let mut owner = String::new();
     file.rewind()
         .and_then(|()| file.read_to_string(&mut owner))
         .map_err(|error| failed(Path::new(LOCKS), &error))?;
-    let ours = owner.is_empty() || Path::new(&owner) == data_root;
-    Ok(ours || !Path::new(&owner).join("instance").exists())
+    Ok(match Path::new(&owner) {
+        path if owner.is_empty() || !path.join("instance").exists() => Owner::Nobody,
+        path if path == data_root => Owner::Ourselves,
+        _ => Owner::Another,
+    })
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {

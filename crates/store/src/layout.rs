@@ -4,13 +4,15 @@
 //! gets layers and uppers as descriptors that host root opened, and volumes are
 //! bound the same way, so no container ever walks through the data root.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use capsa_oci::Digest;
 use capsa_sys::atomic::{self, Durability};
+use capsa_sys::lock;
 
 use crate::error::Kind;
 use crate::{Error, Result};
@@ -20,6 +22,10 @@ const VERSION: u32 = 1;
 
 pub(crate) struct Layout {
     root: PathBuf,
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 impl Layout {
@@ -98,18 +104,13 @@ impl Layout {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(failed)?;
-                return Err(Error::Locked {
-                    root: self.root.clone(),
-                    pid: text.trim().parse().ok(),
-                });
-            }
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let pid = text.trim().parse().ok();
+        let time = if pid.is_none_or(is_alive) { Duration::ZERO } else { lock::MOMENT };
+        let Some(mut file) = lock::within(file, time).map_err(failed)? else {
+            return Err(Error::Locked { root: self.root.clone(), pid });
+        };
         // Only a courtesy to whoever finds it locked: not flushed, and a full disk
         // doesn't keep the daemon from starting.
         let _ = file

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod caps;
 pub mod channel;
 mod error;
+pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

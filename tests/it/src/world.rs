@@ -105,7 +105,10 @@ fn is_of(dir: &Path, daemon: &Daemon) -> bool {
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     let parent = parent.unwrap_or_default().trim();
     let orphan = !read(Path::new(&format!("/proc/{parent}/cmdline"))).contains("capsa");
-    parent == daemon.pid().to_string()
+    // One that waits for its container has opened nothing yet: it was made ahead, goes with
+    // its daemon, and the next daemon has others.
+    let waits = files.iter().all(|file| !file.starts_with('/') || file == "/dev/null");
+    parent == daemon.pid().to_string() && !waits
         || files.iter().any(|file| file.contains(&ours))
         || orphan && !files.iter().any(|file| file.contains("/capsa-it-"))
 }
