@@ -17,6 +17,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("debootstrap", "debootstrap"),
+    ("docker-registry", "docker-registry"),
+    ("openssl", "openssl"),
 ];
 
 /// Packages with a `docker` client, newest arrangement first.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use capsa_image::registry::{Client as Registries, RegistryConfig};
 use capsa_runtime::cgroup::Hierarchies;
 use capsa_store::Store;
 
@@ -56,7 +57,7 @@ impl Engine {
         let instance = Instance::take(&config.data_root)?;
         let networks = NetworkSide::open(&config, &instance, &store)?;
         let world = Arc::new(World {
-            images: Images::new(store.clone()),
+            images: Images::new(store.clone(), registries(&config)),
             init_layer: InitLayer::open(&store)?,
             config,
             instance,
@@ -135,6 +136,15 @@ impl Engine {
             tracing::warn!(%error, "removed files left behind, the next start removes them");
         }
     }
+}
+
+/// The way to registries under the settings of the engine.
+fn registries(config: &EngineConfig) -> Registries {
+    Registries::new(RegistryConfig {
+        insecure: config.insecure_registries.clone(),
+        mirrors: config.registry_mirrors.clone(),
+        ..RegistryConfig::default()
+    })
 }
 
 fn make_private(dir: &std::path::Path) -> Result<()> {

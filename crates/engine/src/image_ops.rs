@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use capsa_image::registry::{Access, Cancel};
 use capsa_oci::{Digest, Empty, ExecConfig, Reference};
 use tokio::task::block_in_place;
 
 use crate::container::files;
 use crate::container::record::Record;
 use crate::images::{CommitInput, Pruning};
-use crate::options::{CommitOptions, Pruned};
-use crate::view::{ByteSource, ByteStream, ImageView, Phase, ProgressSink};
+use crate::options::{CommitOptions, Credentials, Pruned, RegistryOptions};
+use crate::view::{ByteSource, ByteStream, DistributionView, ImageView, Phase, ProgressSink};
 use crate::world::World;
 use crate::{Result, blocking};
 
@@ -151,9 +152,56 @@ impl ImageOps {
         Ok(id)
     }
 
-    /// Fetches an image from its registry.
-    pub async fn pull(&self, reference: &Reference, _progress: ProgressSink) -> Result<()> {
-        self.world.images.pull(reference)
+    /// Fetches images from their registry. It ends when the caller drops it.
+    pub async fn pull(&self, options: RegistryOptions, progress: ProgressSink) -> Result<()> {
+        let images = self.world.images.clone();
+        let (access, _ends_with_us) = access(options.credentials);
+        let pulled = blocking(move || {
+            let tell = move |line| drop(progress.send(line));
+            let wanted = match options.all_tags {
+                true => images.remote_tags(&options.reference, &access)?,
+                false => vec![options.reference],
+            };
+            let pull = |tag| images.pull(tag, options.platform.as_ref(), &access, &tell);
+            wanted.iter().map(pull).collect::<Result<Vec<_>>>()
+        })
+        .await?;
+        for image in pulled {
+            self.event("pull", &image.name, &image.name);
+        }
+        Ok(())
+    }
+
+    /// Sends an image to its registry. It ends when the caller drops it.
+    pub async fn push(&self, options: RegistryOptions, progress: ProgressSink) -> Result<()> {
+        let images = self.world.images.clone();
+        let (access, _ends_with_us) = access(options.credentials);
+        let name = options.reference.familiar();
+        blocking(move || {
+            let tell = move |line| drop(progress.send(line));
+            images.push(&options.reference, &access, &tell)
+        })
+        .await?;
+        self.event("push", &name, &name);
+        Ok(())
+    }
+
+    /// Shows credentials to a registry; the identity token it gave, if it gives one.
+    pub async fn login(&self, registry: &str, credentials: Credentials) -> Result<Option<String>> {
+        let (images, registry) = (self.world.images.clone(), registry.to_owned());
+        let (access, _ends_with_us) = access(None);
+        blocking(move || images.login(&registry, &credentials, &access.cancel)).await
+    }
+
+    /// What a registry has for a reference now.
+    pub async fn distribution(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<DistributionView> {
+        let (images, reference) = (self.world.images.clone(), reference.clone());
+        let (access, _ends_with_us) = access(credentials);
+        blocking(move || images.distribution(&reference, &access)).await
     }
 
     /// Removes images without a name, or all unused ones when `all`; those for which `choose` says so.
@@ -181,6 +229,21 @@ impl ImageOps {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         self.world.events.emit("image", action, id, attributes);
     }
+}
+
+/// Cancels what a registry is asked when it goes out of scope.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn access(credentials: Option<Credentials>) -> (Access, CancelOnDrop) {
+    let access = Access { credentials, cancel: Cancel::default() };
+    let guard = CancelOnDrop(access.cancel.clone());
+    (access, guard)
 }
 
 /// The image's defaults with what the container was run with, as Docker's commit has it.

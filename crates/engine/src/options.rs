@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use capsa_image::registry::Credentials;
+use capsa_oci::{Platform, Reference};
+
 /// Where an engine lives and what its network is.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -20,6 +23,25 @@ pub struct EngineConfig {
     pub log_options: BTreeMap<String, String>,
     /// Name servers for containers that name none.
     pub dns: Vec<std::net::IpAddr>,
+    /// Registries (`host[:port]`) and networks whose certificate need not be good, and which
+    /// may be spoken to without TLS. Loopback always may.
+    pub insecure_registries: Vec<String>,
+    /// Registries and the base URLs tried before them, in order: a name, `*.example.com`, or
+    /// `*` for all.
+    pub registry_mirrors: Vec<(String, Vec<String>)>,
+}
+
+/// What to fetch from or send to a registry, and who asks.
+#[derive(Clone, Debug)]
+pub struct RegistryOptions {
+    /// The image, or the repository when all its tags are meant.
+    pub reference: Reference,
+    /// Every tag.
+    pub all_tags: bool,
+    /// The platform; this machine's when absent.
+    pub platform: Option<Platform>,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
 }
 
 /// What `wait` waits for.

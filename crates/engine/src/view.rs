@@ -319,7 +319,7 @@ pub type ByteStream = tokio::sync::mpsc::Receiver<std::io::Result<Bytes>>;
 pub type ByteSource = Box<dyn std::io::Read + Send>;
 
 /// One line of progress of a load, import or pull; the server renders it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Layer or image, empty for a plain line.
     pub id: String,
@@ -329,7 +329,29 @@ pub struct Progress {
     pub counted: Option<(u64, u64)>,
     /// A line of plain output (`Loaded image: x`), when it is one.
     pub stream: Option<String>,
+    /// What was pushed, when that is told.
+    pub pushed: Option<PushedView>,
+}
+
+/// An image that a registry has now.
+#[derive(Clone, Debug)]
+pub struct PushedView {
+    /// Its tag there.
+    pub tag: String,
+    /// Of its manifest.
+    pub digest: capsa_oci::Digest,
+    /// Bytes of its manifest.
+    pub size: u64,
 }
 
 /// Where progress goes.
 pub type ProgressSink = tokio::sync::mpsc::UnboundedSender<Progress>;
+
+/// What a registry has for a reference.
+#[derive(Clone, Debug)]
+pub struct DistributionView {
+    /// Of the manifest, or of the index if there is one.
+    pub descriptor: capsa_oci::Descriptor,
+    /// Those that it is for.
+    pub platforms: Vec<capsa_oci::Platform>,
+}

@@ -56,11 +56,12 @@ pub trait Source: Sync {
     /// When they can't be read or contradict themselves.
     fn images(&self) -> Result<Vec<Image>>;
 
-    /// A blob's bytes as stored; whoever reads them checks the digest.
+    /// A blob's bytes as stored, from byte `offset` on; whoever reads them checks the
+    /// digest.
     ///
     /// # Errors
-    /// When it is not there.
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>>;
+    /// When it is not there, or shorter than `offset`.
+    fn open(&self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
 }
 
 /// Where images go.
@@ -78,13 +79,21 @@ pub trait Sink: Sync {
     ///
     /// # Errors
     /// The bytes are bad, or can't be kept.
-    fn layer(&self, layer: &Layer, blob: Box<dyn Read + Send + '_>) -> Result<()>;
+    fn layer(&self, layer: &Layer, blob: &Blob<'_>) -> Result<()>;
 
     /// Takes an image whose layers were all taken.
     ///
     /// # Errors
     /// When it can't be kept.
     fn image(&self, image: &Image) -> Result<()>;
+}
+
+/// A layer's blob at its source. A sink that has the start of it opens it further on;
+/// one whose own end breaks opens it again.
+pub struct Blob<'a> {
+    source: &'a dyn Source,
+    layer: &'a Layer,
+    on_progress: &'a OnProgress<'a>,
 }
 
 /// Told about a layer on its way: bytes of the blob so far. Its size is in its descriptor.
@@ -111,6 +120,18 @@ pub fn copy(
         sink.image(image)?;
     }
     Ok(())
+}
+
+impl<'a> Blob<'a> {
+    /// The bytes from `offset` on. Those before it count as moved.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open(&self, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        let blob = self.source.open(&self.layer.blob, offset)?;
+        let (layer, on_progress) = (self.layer, self.on_progress);
+        Ok(Box::new(Watched { blob, layer, done: offset, on_progress }))
+    }
 }
 
 impl Image {
@@ -202,8 +223,7 @@ fn copy_layer(
     if sink.has_layer(layer)? {
         return Ok(());
     }
-    let blob = source.open(&layer.blob)?;
-    sink.layer(layer, Box::new(Watched { blob, layer, done: 0, on_progress }))
+    sink.layer(layer, &Blob { source, layer, on_progress })
 }
 
 struct Watched<'a> {

@@ -105,14 +105,17 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// No image for this machine.
-    #[error("no image for {wanted} in the archive; it has {found}")]
+    #[error("no image for {wanted}; there is {found}")]
     Platform {
         /// What was asked for.
         wanted: String,
         /// What there is.
         found: String,
     },
-    /// The other end (a store, a registry) failed.
+    /// A registry did not do what was asked.
+    #[error(transparent)]
+    Registry(#[from] Box<crate::registry::RegistryError>),
+    /// The other end (a store) failed.
     #[error("{attempt}: {source}")]
     End {
         /// What was attempted.

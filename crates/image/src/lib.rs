@@ -2,7 +2,8 @@
 //!
 //! * [`apply`] and [`diff`]: a layer's tar stream to a directory in overlayfs' form
 //!   and back; [`unpack_into`], [`pack`] and [`changes`] for copies and `diff`.
-//! * [`copy`]: images from a [`Source`] to a [`Sink`]; archives are both.
+//! * [`copy`]: images from a [`Source`] to a [`Sink`]; archives are both, and so are
+//!   registries ([`registry::Client`]).
 //!
 //! Everything read here is a stranger's: it is bounded by [`Limits`], checked
 //! against its digest, and confined to a [`capsa_sys::root::RootDir`]. Not here:
@@ -17,13 +18,15 @@ mod error;
 mod limits;
 mod pack;
 mod pipe;
+mod platform;
+pub mod registry;
 pub mod tar;
 mod tree;
 
 pub use apply::{Applied, UnpackOptions, apply, unpack_into};
 pub use changes::{ChangeKind, changes};
 pub use compress::{Compression, compress, decompress};
-pub use copy::{Image, Layer, OnProgress, Sink, Source, copy};
+pub use copy::{Blob, Image, Layer, OnProgress, Sink, Source, copy};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use pack::{diff, pack, pack_as};

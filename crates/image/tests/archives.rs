@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use capsa_image::archive::{Archive, ArchiveSink, layer_type};
 use capsa_image::tar::Kind;
 use capsa_image::{
-    Compression, Error, Image, Layer, Limits, Result, Sink, Source, compress, copy, decompress,
+    Blob, Compression, Error, Image, Layer, Limits, Result, Sink, Source, compress, copy,
+    decompress,
 };
 use capsa_oci::{Digest, Platform};
 use serde_json::json;
@@ -31,8 +32,8 @@ impl Sink for Shelf {
         Ok(self.layers.lock().unwrap().iter().any(|(chain, _)| *chain == layer.chain_id))
     }
 
-    fn layer(&self, layer: &Layer, blob: Box<dyn Read + Send + '_>) -> Result<()> {
-        let (_, mut plain) = decompress(blob, &Limits::default())?;
+    fn layer(&self, layer: &Layer, blob: &Blob<'_>) -> Result<()> {
+        let (_, mut plain) = decompress(blob.open(0)?, &Limits::default())?;
         let mut bytes = Vec::new();
         plain.read_to_end(&mut bytes).map_err(Error::Read)?;
         assert_eq!(Digest::sha256(&bytes), layer.diff_id);

@@ -6,13 +6,14 @@ use capsa_api::types::{
     ErrorDetail, HistoryItem, IdResponse, ImageDeleted, ImagesPruned, JsonMessage,
 };
 use capsa_engine::image_ops::Removed;
-use capsa_engine::options::CommitOptions;
+use capsa_engine::options::{CommitOptions, RegistryOptions};
 use capsa_engine::view::{ImageView, Progress};
 use capsa_oci::{Digest, Reference};
 use hyper::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::convert::image;
+use crate::convert::registry::{credentials, platform};
 use crate::error::{ApiError, Result};
 use crate::filter::boolean;
 use crate::filter::images::{ImageFilter, KEYS};
@@ -72,9 +73,15 @@ async fn create(call: Call) -> Result<Reply> {
             "importing from an address is not supported; send the archive instead",
         )),
         (name, _) => {
-            let reference = reference(name, call.query("tag"))?.with_default_tag();
+            let all_tags = call.query("tag").is_empty() && !has_tag(name);
+            let options = RegistryOptions {
+                reference: reference(name, call.query("tag"))?,
+                all_tags,
+                platform: platform(call.query("platform"))?,
+                credentials: credentials(&call)?,
+            };
             let engine = call.engine.clone();
-            moving(move |progress| async move { engine.images().pull(&reference, progress).await })
+            moving(move |progress| async move { engine.images().pull(options, progress).await })
                 .await
         }
     }
@@ -179,8 +186,21 @@ async fn search(_call: Call) -> Result<Reply> {
     Err(ApiError::not_implemented("searching registries is not supported"))
 }
 
-async fn push(_call: Call) -> Result<Reply> {
-    Err(ApiError::not_implemented("pushing to registries is not built yet"))
+async fn push(call: Call) -> Result<Reply> {
+    let reference = reference(&call.name, call.query("tag"))?;
+    let options = RegistryOptions {
+        all_tags: reference.tag().is_none(),
+        reference,
+        platform: platform(call.query("platform"))?,
+        credentials: credentials(&call)?,
+    };
+    let engine = call.engine.clone();
+    moving(move |progress| async move { engine.images().push(options, progress).await }).await
+}
+
+/// Whether a name of a pull says which image of its repository is meant.
+fn has_tag(name: &str) -> bool {
+    Reference::parse(name).is_ok_and(|name| name.tag().is_some() || name.digest().is_some())
 }
 
 /// A name and a tag, which may be a digest, as one reference.
@@ -215,7 +235,8 @@ where
     let mut outcome = None;
     let first = tokio::select! {
         biased;
-        line = received.recv() => line,
+        // Nobody is left to report when the work is done.
+        Some(line) = received.recv() => Some(line),
         done = &mut work => {
             done?;
             outcome = Some(Ok(()));

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 
 use capsa_api::Version;
 use capsa_api::types::{
-    BuildCache, Component, DiskUsage, IndexInfo, PlatformName, PluginsInfo, RegistryConfig,
-    Runtime, SwarmInfo, SystemInfo, SystemVersion, UsageData,
+    AuthConfig, AuthResponse, BuildCache, Component, DiskUsage, IndexInfo, PlatformName,
+    PluginsInfo, RegistryConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion, UsageData,
 };
-use capsa_oci::Platform;
+use capsa_engine::Class;
+use capsa_oci::{Platform, Reference};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA};
 use serde_json::json;
 
+use crate::convert::registry::{credentials, given};
 use crate::convert::{image, inspect, summary, volume};
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Reply, ReplyBody};
@@ -196,8 +198,33 @@ async fn disk_usage(call: Call) -> Result<Reply> {
     Ok(reply::ok(&usage))
 }
 
-async fn auth(_call: Call) -> Result<Reply> {
-    Err(ApiError::not_implemented("logging in to registries is not built yet"))
+async fn auth(call: Call) -> Result<Reply> {
+    let engine = call.engine.clone();
+    let auth: AuthConfig = call.json().await?;
+    let server = auth.server_address.clone();
+    let credentials = given(auth).ok_or_else(|| ApiError::bad_request("no username given"))?;
+    let token = engine.images().login(registry_of(&server), credentials).await;
+    match token {
+        Ok(token) => Ok(reply::ok(&AuthResponse {
+            status: "Login Succeeded".to_owned(),
+            identity_token: token.unwrap_or_default(),
+        })),
+        // Docker answers 401 here, and 403 elsewhere.
+        Err(error) if error.class == Class::Denied => {
+            Err(ApiError::new(StatusCode::UNAUTHORIZED, error.message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The registry that a server's address means.
+fn registry_of(address: &str) -> &str {
+    let address = address.trim_start_matches("https://").trim_start_matches("http://");
+    let host = address.split('/').next().unwrap_or(address);
+    match host {
+        "" | "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
 }
 
 async fn build(_call: Call) -> Result<Reply> {
@@ -214,8 +241,9 @@ async fn plugins(_call: Call) -> Result<Reply> {
 }
 
 async fn distribution(call: Call) -> Result<Reply> {
-    Err(ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        format!("asking a registry about {} is not built yet", call.name),
-    ))
+    let reference = Reference::parse(&call.name)
+        .map_err(|error| ApiError::bad_request(format!("invalid reference format: {error}")))?;
+    let credentials = credentials(&call)?;
+    let view = call.engine.images().distribution(&reference, credentials).await?;
+    Ok(reply::ok(&json!({ "Descriptor": view.descriptor, "Platforms": view.platforms })))
 }

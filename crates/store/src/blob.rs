@@ -16,15 +16,20 @@ use capsa_sys::atomic::{self, Durability};
 use rusqlite::OptionalExtension;
 
 use crate::error::Kind;
-use crate::{Error, Result, Store, fault, trash};
+use crate::{Error, Result, Store, fault, partial, trash};
 
-/// An unfinished blob: written to, then committed; removed when dropped before that.
+/// An unfinished blob: written to, then committed; removed when dropped before that,
+/// unless it was told to stay ([`Ingest::keep`]).
 pub struct Ingest {
     store: Store,
     path: PathBuf,
     file: File,
     hasher: Hasher,
+    /// Bytes hashed, from the start.
     size: u64,
+    /// Bytes that were there already, see [`Store::resume`].
+    kept: u64,
+    stays: bool,
 }
 
 impl Store {
@@ -41,7 +46,7 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(|e| Error::io("create", &path, e))?;
-        Ok(Ingest { store: self.clone(), path, file, hasher: Hasher::new(), size: 0 })
+        Ok(Ingest::of(self.clone(), path, file, 0))
     }
 
     /// The blob, open for reading; its bytes are not checked.
@@ -137,9 +142,43 @@ impl Store {
 }
 
 impl Ingest {
-    /// Bytes written so far.
+    /// Of a file that has `kept` bytes already, at its start.
+    pub(crate) fn of(store: Store, path: PathBuf, file: File, kept: u64) -> Self {
+        Self { store, path, file, hasher: Hasher::new(), size: 0, kept, stays: false }
+    }
+
+    /// Bytes read from what was kept, and written, so far.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes that were there when this began.
+    pub fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Reads on in what was kept; 0 at its end.
+    ///
+    /// # Errors
+    /// When the file can't be read or has become shorter.
+    pub fn read_kept(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.kept.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        let want = buffer.len().min(left);
+        if want == 0 {
+            return Ok(0);
+        }
+        let read = self.file.read(&mut buffer[..want])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.hasher.update(&buffer[..read]);
+        self.size += read as u64;
+        Ok(read)
+    }
+
+    /// Leaves the bytes for [`Store::resume`], if they came from there.
+    pub fn keep(mut self) {
+        self.stays = partial::is_partial(&self.path);
     }
 
     /// Checks the digest and makes the blob visible and durable. One that is there
@@ -200,6 +239,10 @@ impl Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.size < self.kept {
+            let text = "an unfinished blob is written to before it was read";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);
         self.size += written as u64;
@@ -214,7 +257,9 @@ impl Write for Ingest {
 impl Drop for Ingest {
     fn drop(&mut self) {
         // After a commit the name is gone and this does nothing.
-        let _ = fs::remove_file(&self.path);
+        if !self.stays {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -59,6 +59,15 @@ impl Lease {
         self.store.ingest()
     }
 
+    /// [`Store::resume`] for a blob of this digest, held from now on.
+    ///
+    /// # Errors
+    /// As [`Store::resume`].
+    pub fn resume(&mut self, digest: &Digest, max: u64) -> Result<Ingest> {
+        self.hold(LeaseKey::Blob(digest.clone()));
+        self.store.resume(digest, max)
+    }
+
     /// [`Store::begin_layer`], the layer held from now on.
     ///
     /// # Errors

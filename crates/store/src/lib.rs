@@ -8,7 +8,8 @@
 //!   db/capsa.sqlite       the tables (see `schema`), with its -wal and -shm
 //!   blobs/sha256/<hex>    immutable bytes
 //!   layers/<hex>/         immutable trees by chain id; the directory is the layer's /
-//!   ingest/<unique>       unfinished blobs, layers and volumes; emptied at open
+//!   ingest/<unique>       unfinished blobs, layers and volumes; removed at open
+//!   ingest/sha256-<hex>   unfinished blobs to go on with; removed after a day
 //!   containers/<id>/      rootfs/upper, rootfs/work, and files of the engine and monitor
 //!   volumes/<name>/_data  users' data
 //!   spare/<unique>        empty container directories, made ahead
@@ -44,6 +45,7 @@ mod layer;
 mod layout;
 mod lease;
 mod network;
+mod partial;
 mod rootfs;
 mod schema;
 mod sweep;
@@ -106,6 +108,7 @@ impl Store {
             .to_owned();
         let store = Self { inner: Arc::new(Inner { layout, db, trash, boot, _lock: lock }) };
         store.reconcile()?;
+        store.sweep_partials()?;
         Ok(store)
     }
 

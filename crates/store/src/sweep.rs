@@ -45,11 +45,13 @@ const LOOSE_LAYERS: &str = "SELECT chain_id, size FROM layers
      WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.chain_id = layers.chain_id)";
 
 impl Store {
-    /// Removes every blob and layer that no image and no lease holds. Durable.
+    /// Removes every blob and layer that no image and no lease holds, and unfinished
+    /// blobs that nobody went on with. Durable.
     ///
     /// # Errors
     /// When the database or a rename fails; what is then left goes at the next open.
     pub fn sweep(&self) -> Result<Swept> {
+        self.sweep_partials()?;
         let inner = &self.inner;
         let mut writer = inner.db.lock();
         let mut blobs = writer.read(|db| loose(db, LOOSE_BLOBS))?;

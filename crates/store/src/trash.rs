@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::layout::{self, Layout};
-use crate::{Error, Result, db};
+use crate::{Error, Result, db, partial};
 
 /// Empty rootfs directories kept ready.
 const SPARES: usize = 16;
@@ -60,7 +60,8 @@ impl Trash {
             dir: layout.spares(),
             ingests: layout.ingests(),
         });
-        let leftovers = [listed(&layout.trash())?, listed(&layout.ingests())?].concat();
+        let mut leftovers = [listed(&layout.trash())?, listed(&layout.ingests())?].concat();
+        leftovers.retain(|path| !partial::is_partial(path));
         let stop = Arc::new(AtomicBool::new(false));
         let (jobs, inbox) = channel();
         let worker = Worker {

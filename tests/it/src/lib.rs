@@ -20,6 +20,7 @@ mod cli;
 mod daemon;
 mod image;
 mod leaks;
+pub mod registry;
 mod steps;
 mod terminal;
 mod wait;

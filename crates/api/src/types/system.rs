@@ -226,6 +226,20 @@ pub struct Actor {
     pub attributes: StringMap,
 }
 
+/// Who somebody is to a registry: the body of `POST /auth`, and `X-Registry-Auth`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthConfig {
+    pub username: String,
+    pub password: String,
+    #[serde(rename = "serveraddress")]
+    pub server_address: String,
+    #[serde(rename = "identitytoken")]
+    pub identity_token: String,
+    #[serde(rename = "registrytoken")]
+    pub registry_token: String,
+}
+
 /// Answer of `POST /auth`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

@@ -41,12 +41,20 @@ pub(super) static DAEMON: Command = Command {
         Flag::list("dns", "Name server for containers"),
         Flag::text("exec-root", "Where the state of running containers is (default /run/capsa)"),
         Flag::list("host", "Socket to listen on, unix:///path or tcp:// on loopback").short('H'),
+        Flag::list(
+            "insecure-registry",
+            "Registry, HOST[:PORT], or network, whose certificate need not be good",
+        ),
         Flag::list("label", "Label of this daemon, KEY=VALUE"),
         Flag::switch("live-restore", "Accepted: containers always outlive the daemon"),
         Flag::text("log-driver", "Log driver for containers that name none (default json-file)"),
         Flag::text("log-level", "Least level to log: debug, info, warn, error, fatal").short('l'),
         Flag::list("log-opt", "Option of that log driver, KEY=VALUE"),
         Flag::text("pidfile", "File to write the daemon's pid into").short('p'),
+        Flag::list(
+            "registry-mirror",
+            "Base URL to try before a registry: URL for Docker Hub, NAME=URL for another, *=URL for all",
+        ),
         Flag::switch("validate", "Check the settings and end"),
     ]],
     arity: Arity::None,
@@ -55,7 +63,7 @@ pub(super) static DAEMON: Command = Command {
 };
 
 /// Keys of the file and the flags they equal.
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 15] = [
     ("bip", "bip"),
     ("data-root", "data-root"),
     ("graph", "data-root"),
@@ -63,11 +71,13 @@ const KEYS: [(&str, &str); 13] = [
     ("dns", "dns"),
     ("exec-root", "exec-root"),
     ("hosts", "host"),
+    ("insecure-registries", "insecure-registry"),
     ("labels", "label"),
     ("log-driver", "log-driver"),
     ("log-level", "log-level"),
     ("log-opts", "log-opt"),
     ("pidfile", "pidfile"),
+    ("registry-mirrors", "registry-mirror"),
     ("live-restore", "live-restore"),
 ];
 
@@ -157,7 +167,34 @@ fn engine(merged: &Matches) -> Result<EngineConfig> {
         log_driver: merged.text("log-driver").unwrap_or("json-file").to_owned(),
         log_options,
         dns,
+        insecure_registries: merged
+            .list("insecure-registry")
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        registry_mirrors: mirrors(&merged.list("registry-mirror"))?,
     })
+}
+
+/// `URL` means Docker Hub, `NAME=URL` another registry or a pattern of them.
+fn mirrors(list: &[&str]) -> Result<Vec<(String, Vec<String>)>> {
+    let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
+    for text in list {
+        let (name, url) = match text.split_once('=') {
+            Some((name, url)) if !name.contains("://") => (name, url),
+            _ => ("docker.io", *text),
+        };
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        if host.is_none_or(str::is_empty) || name.is_empty() {
+            let why = "want http://HOST or https://HOST";
+            return Err(Failure::said(format!("invalid mirror: {text:?}: {why}")));
+        }
+        match mirrors.iter_mut().find(|(known, _)| known == name) {
+            Some((_, urls)) => urls.push(url.to_owned()),
+            None => mirrors.push((name.to_owned(), vec![url.to_owned()])),
+        }
+    }
+    Ok(mirrors)
 }
 
 fn log_level(text: &str) -> Result<Level> {
@@ -309,6 +346,24 @@ mod tests {
         assert_eq!(settings.engine.log_options["max-size"], "1m");
         assert_eq!(settings.log_level, Level::DEBUG);
         assert_eq!(settings.pid_file, Some(PathBuf::from("/run/x.pid")));
+    }
+
+    #[test]
+    fn mirrors_are_for_docker_hub_or_for_whom_they_name() {
+        let list = ["https://a", "r.example=http://b/x", "https://c", "*=https://d?x=y"];
+        let found = mirrors(&list).unwrap();
+        let of = |name: &str, urls: &[&str]| {
+            (name.to_owned(), urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>())
+        };
+        let wanted = [
+            of("docker.io", &["https://a", "https://c"]),
+            of("r.example", &["http://b/x"]),
+            of("*", &["https://d?x=y"]),
+        ];
+        assert_eq!(found, wanted);
+        for bad in ["a", "x=a", "=https://a", "https://"] {
+            assert!(mirrors(&[bad]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -2,15 +2,18 @@
 //! the one place where moving images meets keeping them.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Mutex;
 
 use capsa_image::archive::Spool;
+use capsa_image::registry::Failure;
 use capsa_image::{
-    Error as ImageError, Image, Layer, Limits, Result as ImageResult, Sink, Source, unpack_layer,
+    Blob, Error as ImageError, Image, Layer, Limits, Result as ImageResult, Sink, Source,
+    unpack_layer,
 };
 use capsa_oci::{Descriptor, Digest, Hasher};
-use capsa_store::{Durability, ImageRow, Lease, Store};
+use capsa_store::{Durability, ImageRow, Ingest, Lease, Store};
 use capsa_sys::root::RootDir;
 
 use super::nanoseconds;
@@ -75,6 +78,30 @@ impl Incoming {
         Ok(self.store.put_image(&image.id, &row)?)
     }
 
+    /// Begins the layer's blob, or goes on with what an earlier try left of it.
+    fn begin_blob(&self, layer: &Layer) -> ImageResult<Ingest> {
+        let mut lease = self.lease.lock().map_err(poisoned)?;
+        lease.resume(&layer.blob.digest, layer.blob.size).map_err(end("begin blob"))
+    }
+
+    /// Keeps and unpacks a blob at once, on its way through.
+    fn take(&self, layer: &Layer, blob: &Blob<'_>, mut ingest: Ingest) -> ImageResult<()> {
+        let mut arriving = Arriving { ingest: &mut ingest, blob, rest: None };
+        let done = self.unpack(layer, &mut arriving).and_then(|()| {
+            let rest = io::copy(&mut arriving, &mut io::sink());
+            rest.map(drop).map_err(|error| full("write blob", error))
+        });
+        drop(arriving);
+        if let Err(error) = done {
+            if is_interrupted(&error) {
+                ingest.keep();
+            }
+            return Err(error);
+        }
+        let kept = ingest.commit_as(Some(&layer.blob.digest), Durability::Process);
+        kept.map(drop).map_err(end("keep blob"))
+    }
+
     /// Unpacks a blob into its layer, or only checks it when the layer is there.
     fn unpack(&self, layer: &Layer, blob: impl Read + Send) -> ImageResult<()> {
         if self.store.layer(&layer.chain_id).map_err(end("look up layer"))?.is_some() {
@@ -118,7 +145,7 @@ impl Spool for Incoming {
     }
 
     fn open(&self, digest: &Digest) -> ImageResult<Box<dyn Read + Send + '_>> {
-        open(&self.store, digest)
+        Ok(Box::new(file(&self.store, digest)?))
     }
 }
 
@@ -135,18 +162,20 @@ impl Sink for Incoming {
         Ok(there && self.checked.contains(&pair))
     }
 
-    fn layer(&self, layer: &Layer, blob: Box<dyn Read + Send + '_>) -> ImageResult<()> {
+    fn layer(&self, layer: &Layer, blob: &Blob<'_>) -> ImageResult<()> {
         let digest = &layer.blob.digest;
         if self.store.has_blob(digest).map_err(end("look up blob"))? {
-            return self.unpack(layer, blob);
+            return self.unpack(layer, file(&self.store, digest)?);
         }
-        // The stream is kept on its way through.
-        let begin = |mut lease: std::sync::MutexGuard<'_, Lease>| lease.ingest(digest);
-        let mut ingest = begin(self.lease.lock().map_err(poisoned)?).map_err(end("begin blob"))?;
-        let mut tee = Tee { inner: blob, copy: &mut ingest };
-        self.unpack(layer, &mut tee)?;
-        io::copy(&mut tee, &mut io::sink()).map_err(|error| full("write blob", error))?;
-        ingest.commit_as(Some(digest), Durability::Process).map(drop).map_err(end("keep blob"))
+        let ingest = self.begin_blob(layer)?;
+        let resumed = ingest.kept() > 0;
+        match self.take(layer, blob, ingest) {
+            // What was kept may have been damaged since: once more without it.
+            Err(error) if resumed && !is_interrupted(&error) => {
+                self.take(layer, blob, self.begin_blob(layer)?)
+            }
+            other => other,
+        }
     }
 
     fn image(&self, image: &Image) -> ImageResult<()> {
@@ -159,29 +188,46 @@ impl Source for Outgoing<'_> {
         Ok(self.images.clone())
     }
 
-    fn open(&self, blob: &Descriptor) -> ImageResult<Box<dyn Read + Send + '_>> {
-        open(self.store, &blob.digest)
+    fn open(&self, blob: &Descriptor, offset: u64) -> ImageResult<Box<dyn Read + Send + '_>> {
+        let mut file = file(self.store, &blob.digest)?;
+        file.seek(SeekFrom::Start(offset)).map_err(end("seek in blob"))?;
+        Ok(Box::new(file))
     }
 }
 
-struct Tee<'a, R> {
-    inner: R,
-    copy: &'a mut capsa_store::Ingest,
+/// A blob as it arrives: first what is here already, then the rest from its source.
+struct Arriving<'a> {
+    ingest: &'a mut Ingest,
+    blob: &'a Blob<'a>,
+    rest: Option<Box<dyn Read + Send + 'a>>,
 }
 
-impl<R: Read> Read for Tee<'_, R> {
+impl Read for Arriving<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.copy.write_all(&buffer[..n])?;
+        if self.rest.is_none() {
+            let n = self.ingest.read_kept(buffer)?;
+            if n > 0 || buffer.is_empty() {
+                return Ok(n);
+            }
+        }
+        let rest = match &mut self.rest {
+            Some(rest) => rest,
+            None => self.rest.insert(self.blob.open(self.ingest.size())?),
+        };
+        let n = rest.read(buffer)?;
+        self.ingest.write_all(&buffer[..n])?;
         Ok(n)
     }
 }
 
-fn open(store: &Store, digest: &Digest) -> ImageResult<Box<dyn Read + Send + 'static>> {
-    match store.blob(digest).map_err(end("open blob"))? {
-        Some(file) => Ok(Box::new(file)),
-        None => Err(ImageError::Missing(format!("blob {digest}"))),
-    }
+/// Whether a blob ended early through no fault of its bytes.
+fn is_interrupted(error: &ImageError) -> bool {
+    matches!(error, ImageError::Registry(error) if error.failure != Failure::Invalid)
+}
+
+fn file(store: &Store, digest: &Digest) -> ImageResult<File> {
+    let file = store.blob(digest).map_err(end("open blob"))?;
+    file.ok_or_else(|| ImageError::Missing(format!("blob {digest}")))
 }
 
 /// Hashes a blob's plain bytes.
@@ -210,4 +256,134 @@ fn full(attempt: &'static str, error: io::Error) -> ImageError {
 
 fn poisoned<T>(_: T) -> ImageError {
     ImageError::Read(io::Error::other("an earlier layer's thread failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use capsa_image::registry::{RegistryError, Step};
+    use capsa_image::{Compression, compress, copy};
+    use capsa_oci::media_type;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An image whose layer's connection breaks before `until`, as often as it is opened.
+    struct Breaking {
+        image: Image,
+        blob: Vec<u8>,
+        until: AtomicU64,
+        given: AtomicU64,
+    }
+
+    struct Part<'a> {
+        of: &'a Breaking,
+        at: u64,
+    }
+
+    impl Breaking {
+        fn new(bytes: usize) -> Self {
+            let noise = |n: usize| Digest::sha256(&n.to_le_bytes()).hex().as_bytes().to_vec();
+            let content: Vec<u8> = (0..bytes / 64).flat_map(noise).collect();
+            let mut entry = capsa_image::tar::Entry::new("f", capsa_image::tar::Kind::File, 0o644);
+            entry.size = content.len() as u64;
+            let mut writer = capsa_image::tar::Writer::new(Vec::new());
+            writer.entry(&entry, &mut &content[..]).unwrap();
+            let plain = writer.finish().unwrap();
+            let blob = compress(&mut &plain[..], Compression::Gzip, Vec::new()).unwrap();
+            let describe = |kind: &str, bytes: &[u8]| {
+                json!({"mediaType": kind,
+                "digest": Digest::sha256(bytes), "size": bytes.len()})
+            };
+            let config = json!({"architecture": "amd64", "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&plain)]}})
+            .to_string()
+            .into_bytes();
+            let manifest = json!({"schemaVersion": 2,
+                "config": describe(media_type::OCI_CONFIG, &config),
+                "layers": [describe(media_type::OCI_LAYER_GZIP, &blob)]})
+            .to_string()
+            .into_bytes();
+            let image = Image::new(config, manifest, Vec::new()).unwrap();
+            Self { image, blob, until: AtomicU64::new(u64::MAX), given: AtomicU64::new(0) }
+        }
+
+        fn pull_into(&self, store: &Store, until: u64) -> ImageResult<u64> {
+            self.until.store(until, Ordering::SeqCst);
+            self.given.store(0, Ordering::SeqCst);
+            let sink = Incoming::new(store, &Limits::default()).unwrap();
+            copy(self, std::slice::from_ref(&self.image), &sink, &|_, _| {})?;
+            Ok(self.given.load(Ordering::SeqCst))
+        }
+    }
+
+    impl Source for Breaking {
+        fn images(&self) -> ImageResult<Vec<Image>> {
+            Ok(vec![self.image.clone()])
+        }
+
+        fn open(&self, _: &Descriptor, at: u64) -> ImageResult<Box<dyn Read + Send + '_>> {
+            Ok(Box::new(Part { of: self, at }))
+        }
+    }
+
+    impl Read for Part<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let blob = &self.of.blob;
+            let until = self.of.until.load(Ordering::SeqCst);
+            if self.at >= until {
+                let step = Step::Blob(Digest::sha256(blob));
+                let error = RegistryError::new("r", "app", step, Failure::Unreachable, "gone");
+                return Err(ImageError::from(Box::new(error)).into());
+            }
+            let end = until.min(blob.len() as u64);
+            let n = buffer.len().min(usize::try_from(end - self.at).unwrap()).min(5000);
+            let from = usize::try_from(self.at).unwrap();
+            buffer[..n].copy_from_slice(&blob[from..from + n]);
+            self.at += n as u64;
+            self.of.given.fetch_add(n as u64, Ordering::SeqCst);
+            Ok(n)
+        }
+    }
+
+    fn partial(root: &std::path::Path) -> Option<std::path::PathBuf> {
+        let mut names = std::fs::read_dir(root.join("ingest")).unwrap().map(|e| e.unwrap().path());
+        names.find(|path| path.to_string_lossy().contains("sha256-"))
+    }
+
+    #[test]
+    fn what_was_fetched_before_a_break_is_not_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Breaking::new(1 << 20);
+        let size = source.blob.len() as u64;
+        let store = Store::open(dir.path()).unwrap();
+        source.pull_into(&store, size / 2).unwrap_err();
+        // The daemon ends, and another begins.
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        let given = source.pull_into(&store, u64::MAX).unwrap();
+        assert!(given <= size * 55 / 100, "{given} of {size} were fetched again");
+        assert!(store.layer(&source.image.layers[0].chain_id).unwrap().is_some());
+        let digest = &source.image.layers[0].blob.digest;
+        assert!(store.read_blob(digest, u64::MAX).unwrap() == source.blob);
+        assert_eq!(partial(dir.path()), None);
+    }
+
+    #[test]
+    fn a_damaged_start_costs_a_second_try_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Breaking::new(1 << 20);
+        let size = source.blob.len() as u64;
+        let store = Store::open(dir.path()).unwrap();
+        source.pull_into(&store, size / 2).unwrap_err();
+        let path = partial(dir.path()).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 4096].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(source.pull_into(&store, u64::MAX).unwrap() >= size);
+        assert!(store.layer(&source.image.layers[0].chain_id).unwrap().is_some());
+        assert_eq!(partial(dir.path()), None);
+    }
 }

@@ -14,6 +14,9 @@ mod change;
 mod commit;
 mod ends;
 mod moving;
+mod progress;
+mod pull;
+mod push;
 mod record;
 mod remove;
 mod resolve;
@@ -24,6 +27,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use capsa_image::registry::Client as Registries;
+use capsa_image::registry::{Failure, RegistryError};
 use capsa_image::{Error as ImageError, Limits};
 use capsa_oci::{Digest, ImageConfig, Reference};
 use capsa_store::{Durability, ImageRow, Store};
@@ -47,6 +52,7 @@ const DOCUMENT_MAX: u64 = 8 << 20;
 pub struct Images {
     store: Store,
     limits: Limits,
+    registries: Registries,
     shared: Arc<Shared>,
 }
 
@@ -62,9 +68,9 @@ struct Shared {
 }
 
 impl Images {
-    /// Images kept in `store`.
-    pub fn new(store: Store) -> Self {
-        Self { store, limits: Limits::default(), shared: Arc::default() }
+    /// Images kept in `store`, and where others come from.
+    pub fn new(store: Store, registries: Registries) -> Self {
+        Self { store, limits: Limits::default(), registries, shared: Arc::default() }
     }
 
     /// Every image, newest first.
@@ -178,15 +184,6 @@ impl Images {
         Ok(paths)
     }
 
-    /// Fetching from registries; not there yet.
-    ///
-    /// # Errors
-    /// Always `Unavailable`, naming the reference.
-    pub fn pull(&self, reference: &Reference) -> Result<()> {
-        let text = format!("cannot pull {reference}: pulling from registries is not built yet");
-        Err(Error::unavailable(text).with_hint("load the image with `capsa load`"))
-    }
-
     fn view(
         &self,
         id: Digest,
@@ -269,8 +266,29 @@ impl From<ImageError> for Error {
                 Ok(own) => Self { message: text, ..Self::from(*own) },
                 Err(_) => Self::new(Class::Unavailable, text),
             },
+            E::Registry(error) => from_registry(&error),
             E::Redirect { .. } | E::Write(_) => Self::new(Class::Kernel, text),
             _ => Self::invalid(text),
+        }
+    }
+}
+
+/// Who has to act; the text says where it happened.
+fn from_registry(error: &RegistryError) -> Error {
+    let text = error.to_string();
+    match error.failure {
+        Failure::NotFound => Error::not_found(text),
+        Failure::Unauthorized | Failure::Denied => {
+            // Docker's own registry needs no name.
+            let host = Some(&error.host).filter(|host| !host.ends_with(".docker.io"));
+            let host = host.map(|host| format!(" {host}")).unwrap_or_default();
+            let hint = format!("log in with `capsa login{host}`");
+            Error::new(Class::Denied, text).with_hint(hint)
+        }
+        Failure::Invalid => Error::new(Class::Corrupt, text),
+        Failure::Refused => Error::invalid(text),
+        Failure::RateLimited | Failure::Unreachable | Failure::Unavailable | Failure::Cancelled => {
+            Error::unavailable(text)
         }
     }
 }

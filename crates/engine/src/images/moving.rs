@@ -9,13 +9,11 @@ use capsa_image::{Image, Layer, Source, copy};
 use capsa_oci::{Digest, ExecConfig, History, ImageConfig, Platform, Reference, RootFs};
 
 use super::ends::{Incoming, Outgoing};
+use super::progress::{STEP, counted, line};
 use super::record::Record;
 use super::{DOCUMENT_MAX, Images, apply_changes, no_such_image, now_text};
 use crate::view::Progress;
 use crate::{Error, Result};
-
-/// Between two progress reports of a layer.
-const STEP: u64 = 1 << 20;
 
 /// An image that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +109,7 @@ impl Images {
         let report = |layer: &Layer, done: u64| {
             let total = layer.blob.size;
             if done == total || done % STEP < 64 * 1024 {
-                progress(loading(layer, done, total));
+                progress(counted(layer.diff_id.short(), "Loading layer", done, total));
             }
         };
         let mut loaded = Vec::new();
@@ -207,20 +205,6 @@ impl Images {
 
 pub(super) fn to_bytes(config: &ImageConfig) -> Result<Vec<u8>> {
     serde_json::to_vec(config).map_err(|error| Error::invalid(format!("image config: {error}")))
-}
-
-fn loading(layer: &Layer, done: u64, total: u64) -> Progress {
-    Progress {
-        id: layer.diff_id.short().to_owned(),
-        status: "Loading layer".to_owned(),
-        counted: Some((done, total)),
-        stream: None,
-    }
-}
-
-fn line(text: String) -> Progress {
-    let stream = Some(text + "\n");
-    Progress { id: String::new(), status: String::new(), counted: None, stream }
 }
 
 fn unreadable(error: std::io::Error) -> Error {

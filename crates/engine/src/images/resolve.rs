@@ -40,19 +40,23 @@ impl Images {
         self.by_digest(reference, digest)
     }
 
-    /// A digest is a manifest's or an image's id; the image must have a name in that repository.
+    /// A digest is what a registry had for a name, a manifest's, or an image's id; the image
+    /// must have a name in that repository.
     fn by_digest(&self, reference: &Reference, digest: &Digest) -> Result<Option<Digest>> {
         let repository = |text: &str| {
             Reference::parse(text).is_ok_and(|name| {
                 name.domain() == reference.domain() && name.path() == reference.path()
             })
         };
+        let exact = format!("{}@{digest}", reference.familiar_name());
         for (id, row) in self.store.images()? {
-            if row.manifest.as_ref() != Some(digest) && id != *digest {
+            let record = Record::of(&id, &row)?;
+            let fetched = record.repo_digests.contains(&exact);
+            if !fetched && row.manifest.as_ref() != Some(digest) && id != *digest {
                 continue;
             }
-            let record = Record::of(&id, &row)?;
-            let named = record.repo_digests.iter().any(|name| repository(name))
+            let named = fetched
+                || record.repo_digests.iter().any(|name| repository(name))
                 || self.store.tags_of(&id)?.iter().any(|name| repository(name));
             if named && !record.hidden {
                 return Ok(Some(id));

@@ -1,5 +1,6 @@
 //! Images against a real store: in, out, named, removed, committed.
 
+use capsa_image::registry::{Access, RegistryConfig, Retries};
 use std::fs;
 use std::io::Read;
 use std::sync::Mutex;
@@ -18,11 +19,17 @@ struct World {
     images: Images,
 }
 
+/// Asks once, so that a failure comes at once.
+fn once() -> RegistryConfig {
+    let retries = Retries { attempts: 1, ..Retries::default() };
+    RegistryConfig { retries, ..RegistryConfig::default() }
+}
+
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("data")).unwrap();
-        Self { dir, images: Images::new(store) }
+        Self { dir, images: Images::new(store, Registries::new(once())) }
     }
 
     fn load(&self, archive: &[u8]) -> Result<Vec<String>> {
@@ -139,8 +146,10 @@ fn what_is_not_there_is_named_so_that_clients_pull() {
         let error = world.images.resolve(key).unwrap_err();
         assert_eq!((error.class, error.message.as_str()), (Class::NotFound, text));
     }
-    let error = world.images.pull(&Reference::parse("busybox").unwrap()).unwrap_err();
-    assert!(error.class == Class::Unavailable && error.message.contains("busybox"));
+    // Nobody listens on port 1.
+    let reference = Reference::parse("127.0.0.1:1/busybox").unwrap();
+    let error = world.images.pull(&reference, None, &Access::default(), &|_| {}).unwrap_err();
+    assert!(error.class == Class::Unavailable && error.message.contains("127.0.0.1:1"), "{error}");
 }
 
 #[test]

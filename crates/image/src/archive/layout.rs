@@ -7,13 +7,12 @@ use capsa_oci::{Descriptor, Index, Manifest, Platform, Reference, media_type};
 use serde_json::Value;
 
 use super::files::{Files, parse};
+use crate::platform::{is_image, rank, show};
 use crate::{Error, Image, Result};
 
 const INDEX: &str = "index.json";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Docker's mark on manifests that describe another one.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const NESTING_MAX: u32 = 4;
 
 /// The images of `index.json`, none when there is no such file.
@@ -48,12 +47,12 @@ fn choose(
     others: &mut Vec<String>,
     depth: u32,
 ) -> Result<Option<Descriptor>> {
-    if descriptor.annotations.contains_key(REFERENCE_TYPE) {
+    if !is_image(descriptor) {
         return Ok(None);
     }
     if !media_type::is_index(&descriptor.media_type) {
         return Ok(match &descriptor.platform {
-            Some(found) if !fits(found, platform) => {
+            Some(found) if rank(found, platform).is_none() => {
                 others.push(show(found));
                 None
             }
@@ -65,19 +64,15 @@ fn choose(
     }
     let bytes = document(files, descriptor)?;
     let index: Index = parse(descriptor.digest.as_str(), &bytes)?;
-    let mut best: Option<Descriptor> = None;
+    let mut best: Option<(Option<u32>, Descriptor)> = None;
     for below in &index.manifests {
-        let found = choose(files, below, platform, others, depth + 1)?;
-        // An exact variant wins over the first that fits.
-        let exact =
-            |d: &Descriptor| d.platform.as_ref().is_some_and(|p| p.variant == platform.variant);
-        if let Some(found) = found
-            && best.as_ref().is_none_or(|best| !exact(best) && exact(&found))
-        {
-            best = Some(found);
+        let Some(found) = choose(files, below, platform, others, depth + 1)? else { continue };
+        let fit = found.platform.as_ref().and_then(|found| rank(found, platform));
+        if best.as_ref().is_none_or(|(known, _)| fit > *known) {
+            best = Some((fit, found));
         }
     }
-    Ok(best)
+    Ok(best.map(|(_, found)| found))
 }
 
 fn image(files: &Files<'_>, descriptor: &Descriptor, names: Vec<Reference>) -> Result<Image> {
@@ -125,13 +120,4 @@ fn name(descriptor: &Descriptor) -> Result<Vec<Reference>> {
         Ok(reference) => Ok(vec![reference.with_default_tag()]),
         Err(error) => Err(Error::Archive(format!("{INDEX}: {name:?}: {error}"))),
     }
-}
-
-fn fits(found: &Platform, wanted: &Platform) -> bool {
-    found.os == wanted.os && found.architecture == wanted.architecture
-}
-
-fn show(platform: &Platform) -> String {
-    let variant = platform.variant.as_deref().map(|v| format!("/{v}")).unwrap_or_default();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
 }

@@ -10,7 +10,7 @@ mod files;
 mod layout;
 mod write;
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use capsa_oci::{Descriptor, Digest, Platform};
 
@@ -80,8 +80,13 @@ impl Source for Archive<'_> {
         Ok(self.images.clone())
     }
 
-    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
-        self.spool.open(&blob.digest)
+    fn open(&self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        let mut content = self.spool.open(&blob.digest)?;
+        let skipped = io::copy(&mut content.by_ref().take(offset), &mut io::sink());
+        if skipped.map_err(Error::Read)? < offset {
+            return Err(Error::Missing(format!("byte {offset} of blob {}", blob.digest)));
+        }
+        Ok(content)
     }
 }
 

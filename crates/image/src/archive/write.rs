@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::docker::descriptor;
 use crate::tar::{Entry, Kind, Writer};
-use crate::{Error, Image, Layer, Result, Sink};
+use crate::{Blob, Error, Image, Layer, Result, Sink};
 
 /// Takes images into a tar stream; [`ArchiveSink::finish`] completes it.
 pub struct ArchiveSink<W> {
@@ -88,7 +88,8 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         Ok(state.written.contains_key(&layer.blob.digest))
     }
 
-    fn layer(&self, layer: &Layer, mut blob: Box<dyn Read + Send + '_>) -> Result<()> {
+    fn layer(&self, layer: &Layer, blob: &Blob<'_>) -> Result<()> {
+        let mut blob = blob.open(0)?;
         let mut state = self.state.lock().map_err(|_| poisoned())?;
         let mut entry = Entry::new(blob_name(&layer.blob.digest), Kind::File, 0o644);
         entry.size = layer.blob.size;

@@ -96,9 +96,12 @@ pub(crate) fn removed(removed: Removed) -> ImageDeleted {
 
 /// A line of progress.
 pub(crate) fn progress(progress: Progress) -> JsonMessage {
+    let aux = progress.pushed.map(|pushed| {
+        json!({ "Tag": pushed.tag, "Digest": pushed.digest.to_string(), "Size": pushed.size })
+    });
     let detail = match (progress.counted, &progress.stream) {
         (Some((current, total)), _) => Some(ProgressDetail { current, total }),
-        (None, None) if !progress.id.is_empty() => Some(ProgressDetail::default()),
+        (None, None) if !progress.id.is_empty() || aux.is_some() => Some(ProgressDetail::default()),
         _ => None,
     };
     JsonMessage {
@@ -106,6 +109,7 @@ pub(crate) fn progress(progress: Progress) -> JsonMessage {
         status: progress.status,
         progress_detail: detail,
         id: progress.id,
+        aux,
         ..JsonMessage::default()
     }
 }

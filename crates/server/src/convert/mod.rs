@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod ports;
+pub(crate) mod registry;
 pub(crate) mod resources;
 pub(crate) mod security;
 pub(crate) mod signal;
