@@ -39,7 +39,7 @@ impl InitLayer {
             for file in FILES {
                 File::create(ingest.path().join(file)).map_err(failed)?;
             }
-            ingest.commit(0)?;
+            ingest.commit(&chain_id, 0)?;
         }
         let path = store.layer(&chain_id)?;
         let path = path.ok_or_else(|| Error::kernel("the init layer vanished"))?;

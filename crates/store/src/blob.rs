@@ -147,6 +147,14 @@ impl Ingest {
         Self { store, path, file, hasher: Hasher::new(), size: 0, kept, stays: false }
     }
 
+    /// What is written, open for reading from the start while it grows.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).map_err(|e| Error::io("open", &self.path, e))
+    }
+
     /// Bytes read from what was kept, and written, so far.
     pub fn size(&self) -> u64 {
         self.size

@@ -18,7 +18,6 @@ use crate::{Error, Result, Store, blob, fault, layout, trash};
 /// A layer being unpacked; removed in the background when dropped uncommitted.
 pub struct LayerIngest {
     store: Store,
-    chain_id: Digest,
     path: PathBuf,
 }
 
@@ -45,15 +44,16 @@ impl Store {
         })
     }
 
-    /// Begins a layer: an empty directory, mode 0755, to unpack into.
+    /// Begins a layer: an empty directory, mode 0755, to unpack into. It gets its name
+    /// when it is committed.
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn begin_layer(&self, chain_id: &Digest) -> Result<LayerIngest> {
+    pub fn begin_layer(&self) -> Result<LayerIngest> {
         let path = self.inner.layout.ingests().join(trash::unique());
         fault::point(&path)?;
         layout::make_dir_mode(&path, 0o755)?;
-        Ok(LayerIngest { store: self.clone(), chain_id: chain_id.clone(), path })
+        Ok(LayerIngest { store: self.clone(), path })
     }
 }
 
@@ -63,18 +63,18 @@ impl LayerIngest {
         &self.path
     }
 
-    /// Makes the layer visible, `size` bytes as unpacked. If another made the same
+    /// Makes the layer visible as `chain_id`, `size` bytes as unpacked. If another made the same
     /// layer meanwhile, theirs stays and this one goes.
     ///
     /// # Errors
     /// When the rename or the database fails.
-    pub fn commit(self, size: u64) -> Result<PathBuf> {
+    pub fn commit(self, chain_id: &Digest, size: u64) -> Result<PathBuf> {
         let inner = &self.store.inner;
-        let place = inner.layout.layer(&self.chain_id);
+        let place = inner.layout.layer(chain_id);
         let mut writer = inner.db.lock();
         let known: bool = writer.read(|db| {
             db.prepare_cached("SELECT 1 FROM layers WHERE chain_id = ?1")?
-                .exists([self.chain_id.as_str()])
+                .exists([chain_id.as_str()])
                 .map_err(Error::from)
         })?;
         if known && blob::exists(&place) {
@@ -90,7 +90,7 @@ impl LayerIngest {
                 "INSERT INTO layers (chain_id, size, unsynced) VALUES (?1, ?2, ?3)
                  ON CONFLICT (chain_id) DO UPDATE SET size = ?2, unsynced = ?3",
             )?
-            .execute((self.chain_id.as_str(), size, &inner.boot))?;
+            .execute((chain_id.as_str(), size, &inner.boot))?;
             Ok(())
         })?;
         Ok(place)

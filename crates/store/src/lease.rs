@@ -68,13 +68,13 @@ impl Lease {
         self.store.resume(digest, max)
     }
 
-    /// [`Store::begin_layer`], the layer held from now on.
+    /// [`Store::begin_layer`] for a layer of this chain id, held from now on.
     ///
     /// # Errors
     /// As [`Store::begin_layer`].
     pub fn begin_layer(&mut self, chain_id: &Digest) -> Result<LayerIngest> {
         self.hold(LeaseKey::Layer(chain_id.clone()));
-        self.store.begin_layer(chain_id)
+        self.store.begin_layer()
     }
 
     fn hold(&mut self, key: LeaseKey) {

@@ -113,7 +113,7 @@ impl Incoming {
         let root = RootDir::open(ingest.path())
             .map_err(|source| ImageError::Apply { path: ingest.path().to_owned(), source })?;
         let applied = unpack_layer(blob, &layer.diff_id, &root, &self.limits)?;
-        ingest.commit(applied.size).map(drop).map_err(end("keep layer"))
+        ingest.commit(&layer.chain_id, applied.size).map(drop).map_err(end("keep layer"))
     }
 }
 
