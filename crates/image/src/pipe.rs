@@ -25,17 +25,29 @@ pub fn unpack_layer(
     root: &capsa_sys::root::RootDir,
     limits: &Limits,
 ) -> Result<Applied> {
-    let (applied, actual) = std::thread::scope(|scope| {
-        let (_, plain) = decompress(blob, limits)?;
-        let (ahead, hashing) = ahead(scope, plain);
-        let applied = apply(ahead, root, limits)?;
-        let actual = hashing.join().map_err(|_| Error::Read(io::Error::other("hashing failed")))?;
-        Ok::<_, Error>((applied, actual))
-    })?;
+    let (applied, actual) = unpack_hashed(blob, root, limits)?;
     if actual == *diff_id {
         return Ok(applied);
     }
     Err(Error::Digest { what: "layer".to_owned(), expected: diff_id.clone(), actual })
+}
+
+/// [`unpack_layer`] of a blob whose diff id is not known yet: the second value.
+///
+/// # Errors
+/// As [`apply`] and [`decompress`].
+pub fn unpack_hashed(
+    blob: impl Read + Send,
+    root: &capsa_sys::root::RootDir,
+    limits: &Limits,
+) -> Result<(Applied, Digest)> {
+    std::thread::scope(|scope| {
+        let (_, plain) = decompress(blob, limits)?;
+        let (ahead, hashing) = ahead(scope, plain);
+        let applied = apply(ahead, root, limits)?;
+        let actual = hashing.join().map_err(|_| Error::Read(io::Error::other("hashing failed")))?;
+        Ok((applied, actual))
+    })
 }
 
 type Chunk = io::Result<Vec<u8>>;

@@ -16,9 +16,13 @@ use capsa_oci::{Descriptor, Digest, Hasher};
 use capsa_store::{Durability, ImageRow, Ingest, Lease, Store};
 use capsa_sys::root::RootDir;
 
+use super::early::{Early, Unpacked};
 use super::nanoseconds;
 use super::record::Record;
 use crate::Result;
+
+/// Of an archive's bytes.
+const CHUNK: usize = 256 * 1024;
 
 /// Blobs and layers on their way into the store, held until this is dropped.
 pub(super) struct Incoming {
@@ -27,6 +31,7 @@ pub(super) struct Incoming {
     lease: Mutex<Lease>,
     /// Layers with the blobs that were once hashed to their diff ids.
     checked: HashSet<(Digest, Digest)>,
+    early: Early,
 }
 
 /// Images of the store, going out.
@@ -44,7 +49,8 @@ impl Incoming {
         }
         let (store, limits) = (store.clone(), limits.clone());
         let lease = Mutex::new(store.lease());
-        Ok(Self { store, limits, lease, checked })
+        let early = Early::new(lanes());
+        Ok(Self { store, limits, lease, checked, early })
     }
 
     /// Puts an image whose layers are there.
@@ -102,6 +108,17 @@ impl Incoming {
         kept.map(drop).map_err(end("keep blob"))
     }
 
+    /// Gives the layer that lies ready its name.
+    fn publish(&self, layer: &Layer, unpacked: Unpacked) -> ImageResult<()> {
+        let actual = unpacked.diff_id.unwrap_or_else(|| layer.blob.digest.clone());
+        expect(&layer.diff_id, actual)?;
+        if self.store.layer(&layer.chain_id).map_err(end("look up layer"))?.is_some() {
+            return Ok(());
+        }
+        let committed = unpacked.ingest.commit(&layer.chain_id, unpacked.size);
+        committed.map(drop).map_err(end("keep layer"))
+    }
+
     /// Unpacks a blob into its layer, or only checks it when the layer is there.
     fn unpack(&self, layer: &Layer, blob: impl Read + Send) -> ImageResult<()> {
         if self.store.layer(&layer.chain_id).map_err(end("look up layer"))?.is_some() {
@@ -128,17 +145,23 @@ impl Spool for Incoming {
 
     fn put(&self, content: &mut dyn Read) -> ImageResult<(Digest, u64)> {
         let mut ingest = self.store.ingest().map_err(end("begin blob"))?;
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            let n = match content.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.downcast().unwrap_or_else(ImageError::Read)),
-            };
-            ingest.write_all(&buffer[..n]).map_err(|error| full("write blob", error))?;
+        let mut chunk = vec![0; CHUNK];
+        let mut n = fill(content, &mut chunk)?;
+        let begun = self.early.begin(&self.store, &self.limits, &ingest, &chunk[..n]);
+        let job = begun.map_err(end("begin layer"))?;
+        while n > 0 {
+            ingest.write_all(&chunk[..n]).map_err(|error| full("write blob", error))?;
+            if let Some(job) = &job {
+                job.advance(ingest.size());
+            }
+            n = fill(content, &mut chunk)?;
         }
         let kept = ingest.commit_as(None, Durability::Process).map_err(end("keep blob"))?;
+        if let Some(job) = job
+            && !self.checked.iter().any(|(_, blob)| *blob == kept.0)
+        {
+            self.early.keep(&kept.0, job);
+        }
         let mut lease = self.lease.lock().map_err(poisoned)?;
         lease.hold_blob(&kept.0).map_err(end("hold blob"))?;
         Ok(kept)
@@ -151,7 +174,7 @@ impl Spool for Incoming {
 
 impl Sink for Incoming {
     fn lanes(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, usize::from).min(4)
+        lanes()
     }
 
     fn has_layer(&self, layer: &Layer) -> ImageResult<bool> {
@@ -164,6 +187,11 @@ impl Sink for Incoming {
 
     fn layer(&self, layer: &Layer, blob: &Blob<'_>) -> ImageResult<()> {
         let digest = &layer.blob.digest;
+        if let Some(unpacked) = self.early.take(digest) {
+            self.publish(layer, unpacked?)?;
+            blob.taken();
+            return Ok(());
+        }
         if self.store.has_blob(digest).map_err(end("look up blob"))? {
             return self.unpack(layer, file(&self.store, digest)?);
         }
@@ -230,17 +258,40 @@ fn file(store: &Store, digest: &Digest) -> ImageResult<File> {
     file.ok_or_else(|| ImageError::Missing(format!("blob {digest}")))
 }
 
+/// Reads until the buffer is full or the stream ends.
+fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> ImageResult<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match content.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.downcast().unwrap_or_else(ImageError::Read)),
+        }
+    }
+    Ok(filled)
+}
+
 /// Hashes a blob's plain bytes.
 fn check(layer: &Layer, blob: impl Read + Send, limits: &Limits) -> ImageResult<()> {
     let (_, mut plain) = capsa_image::decompress(blob, limits)?;
     let mut hasher = Hasher::new();
     io::copy(&mut plain, &mut hasher)
         .map_err(|error| error.downcast().unwrap_or_else(ImageError::Read))?;
-    let (expected, actual) = (layer.diff_id.clone(), hasher.finish());
-    if expected == actual {
+    expect(&layer.diff_id, hasher.finish())
+}
+
+fn expect(diff_id: &Digest, actual: Digest) -> ImageResult<()> {
+    if *diff_id == actual {
         return Ok(());
     }
+    let expected = diff_id.clone();
     Err(ImageError::Digest { what: "layer".to_owned(), expected, actual })
+}
+
+/// Layers unpacked at a time.
+fn lanes() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 fn end<E>(attempt: &'static str) -> impl Fn(E) -> ImageError

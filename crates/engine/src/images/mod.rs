@@ -12,6 +12,7 @@
 
 mod change;
 mod commit;
+mod early;
 mod ends;
 mod moving;
 mod progress;

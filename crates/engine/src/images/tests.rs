@@ -347,3 +347,111 @@ fn loads_at_the_same_time_and_a_sweep_between_them_lose_nothing() {
         assert_eq!(own, [i]);
     }
 }
+
+/// Nothing unfinished or unclaimed lies about.
+fn assert_clean(world: &World) {
+    world.images.store.flush_trash().unwrap();
+    let ingests = fs::read_dir(world.dir.path().join("data/ingest")).unwrap();
+    let left: Vec<_> = ingests.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(world.images.store.disk_usage().unwrap().reclaimable_bytes, 0);
+}
+
+/// A layer of several large files, beyond what stays in memory of an archive.
+fn large_layer(seed: u8) -> Vec<u8> {
+    let content: Vec<u8> = (0..300_000_u32).map(|i| (i / 251) as u8 ^ seed).collect();
+    let names: Vec<String> = (0..8).map(|i| format!("usr/share/f{i}")).collect();
+    tar(&names.iter().map(|name| (name.as_str(), &content[..])).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_layer_is_the_same_packed_or_not_once_or_twice() {
+    let (layer, other) = (large_layer(1), large_layer(2));
+    let pack = |kind| capsa_image::compress(&mut &layer[..], kind, Vec::new()).unwrap();
+    let config = config(&[&layer, &other, &layer]);
+    for blob in
+        [layer.clone(), pack(capsa_image::Compression::Gzip), pack(capsa_image::Compression::Zstd)]
+    {
+        let world = World::new();
+        world.load(&archive_of(&["app"], &config, &[&blob, &other, &blob])).unwrap();
+        let id = world.id("app");
+        assert_eq!(id, Digest::sha256(&config));
+        let layers = world.images.rootfs_layers(&id).unwrap();
+        assert_eq!(layers.len(), 3);
+        for (path, seed) in layers.iter().zip([1, 2, 1]) {
+            assert_eq!(fs::read(path.join("usr/share/f7")).unwrap()[0], seed);
+        }
+        assert_clean(&world);
+        // All of it is there already: nothing is kept of a second time.
+        world.load(&archive_of(&["again"], &config, &[&blob, &other, &blob])).unwrap();
+        assert_eq!(world.id("again"), id);
+        assert_clean(&world);
+    }
+}
+
+#[test]
+fn a_layer_damaged_in_the_middle_is_refused_and_leaves_nothing() {
+    let mut damaged = large_layer(3);
+    let header = (512 + 300_032) * 4;
+    damaged[header + 20] ^= 1;
+    let mut packed =
+        capsa_image::compress(&mut &large_layer(3)[..], capsa_image::Compression::Gzip, Vec::new())
+            .unwrap();
+    let middle = packed.len() / 2;
+    packed[middle..middle + 64].fill(0x55);
+    // Known to the archive by what it is, so only its form is wrong.
+    for (blob, diff_of, text) in [(&damaged, &damaged, "checksum"), (&packed, &large_layer(3), "")]
+    {
+        let world = World::new();
+        let bad =
+            archive_of(&["bad"], &config(&[&large_layer(4), diff_of]), &[&large_layer(4), blob]);
+        let error = world.load(&bad).unwrap_err();
+        assert!(error.class == Class::InvalidInput && error.message.contains(text), "{error}");
+        assert!(world.images.resolve("bad").is_err());
+        assert_clean(&world);
+    }
+}
+
+#[test]
+fn a_layer_of_another_digest_is_refused_and_leaves_nothing() {
+    let (promised, sent) = (large_layer(5), large_layer(6));
+    let packed =
+        capsa_image::compress(&mut &sent[..], capsa_image::Compression::Gzip, Vec::new()).unwrap();
+    for blob in [&sent, &packed] {
+        let world = World::new();
+        let error = world.load(&archive_of(&["bad"], &config(&[&promised]), &[blob])).unwrap_err();
+        let (want, got) = (Digest::sha256(&promised), Digest::sha256(&sent));
+        let text = format!("layer does not match its digest: want {want}, got {got}");
+        assert_eq!((error.class, error.message), (Class::InvalidInput, text));
+        assert_clean(&world);
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_layer_harms_nobody() {
+    let world = World::new();
+    let mut damaged = large_layer(7);
+    damaged.truncate(700_000);
+    let layer = large_layer(8);
+    let list = json!([{"Config": "c.json", "RepoTags": ["app"], "Layers": ["l.tar"]}]).to_string();
+    let config = config(&[&layer]);
+    let archive = tar(&[
+        ("notes.tar", &damaged),
+        ("c.json", &config),
+        ("l.tar", &layer),
+        ("manifest.json", list.as_bytes()),
+    ]);
+    world.load(&archive).unwrap();
+    assert_eq!(world.id("app"), Digest::sha256(&config));
+    assert_clean(&world);
+}
+
+#[test]
+fn an_archive_cut_off_leaves_nothing() {
+    let whole = archive(&["app"], &[&large_layer(9), &large_layer(10)]);
+    for part in [1, 3, 7] {
+        let world = World::new();
+        assert!(world.load(&whole[..whole.len() * part / 8]).is_err());
+        assert_clean(&world);
+    }
+}

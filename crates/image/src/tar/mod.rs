@@ -10,7 +10,7 @@ mod pax;
 mod read;
 mod write;
 
-pub use read::Reader;
+pub use read::{Reader, begins};
 pub use write::Writer;
 
 /// Bytes of a header and the unit of padding.

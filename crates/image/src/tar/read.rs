@@ -316,13 +316,8 @@ impl<R: BufRead> Reader<R> {
             self.ended = true;
             return Ok(None);
         }
-        let want = self.number(&header[148..156], "checksum")?;
-        let sum = |value: fn(u8) -> i64| -> i64 {
-            let blanked = header[..148].iter().chain(&header[156..]);
-            blanked.map(|byte| value(*byte)).sum::<i64>() + 8 * 32
-        };
-        let want = i64::try_from(want).unwrap_or(-1);
-        if want != sum(i64::from) && want != sum(|byte| i64::from(byte.cast_signed())) {
+        self.number(&header[148..156], "checksum")?;
+        if !is_whole(&header) {
             return Err(self.format("header checksum mismatch".to_owned()));
         }
         Ok(Some(header))
@@ -384,6 +379,20 @@ impl<R: BufRead> Read for Content<'_, R> {
     }
 }
 
+/// Whether a stream that starts so is a tar: its first header has the right checksum.
+pub fn begins(start: &[u8]) -> bool {
+    start.first_chunk::<BLOCK>().is_some_and(|header| header[0] != 0 && is_whole(header))
+}
+
+/// Old writers summed signed bytes.
+fn is_whole(header: &Header) -> bool {
+    let (before, after) = (&header[..148], &header[156..]);
+    let blanked = || before.iter().chain(after);
+    let want = parse_number(&header[148..156]).filter(|want| *want >= 0);
+    want == Some(blanked().map(|byte| i64::from(*byte)).sum::<i64>() + 8 * 32)
+        || want == Some(blanked().map(|byte| i64::from(byte.cast_signed())).sum::<i64>() + 8 * 32)
+}
+
 fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or(&[])
 }
@@ -414,6 +423,16 @@ fn parse_number(field: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tar_is_known_by_its_first_header() {
+        let mut writer = crate::tar::Writer::new(Vec::new());
+        writer.bare(&Entry::new("a", Kind::File, 0o644)).unwrap();
+        let mut tar = writer.finish().unwrap();
+        assert!(begins(&tar) && begins(&tar[..BLOCK]) && !begins(&tar[..BLOCK - 1]));
+        tar[0] = b'b';
+        assert!(!begins(&tar) && !begins(&[0; 1024]) && !begins(b"{}"));
+    }
 
     #[test]
     fn numbers_are_octal_or_base_256() {
