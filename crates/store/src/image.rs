@@ -40,6 +40,27 @@ impl Store {
     /// # Errors
     /// `Missing` for a blob or layer that isn't there, or a failure.
     pub fn put_image(&self, id: &Digest, image: &ImageRow) -> Result<()> {
+        self.put_image_if(id, image, |_| Ok(true)).map(drop)
+    }
+
+    /// [`Store::put_image`], but only while the image is there; whether it was. One that
+    /// was removed meanwhile doesn't come back.
+    ///
+    /// # Errors
+    /// As [`Store::put_image`].
+    pub fn change_image(&self, id: &Digest, image: &ImageRow) -> Result<bool> {
+        self.put_image_if(id, image, |db| {
+            let mut query = db.prepare_cached("SELECT 1 FROM images WHERE id = ?1")?;
+            Ok(query.exists([id.as_str()])?)
+        })
+    }
+
+    fn put_image_if(
+        &self,
+        id: &Digest,
+        image: &ImageRow,
+        wanted: impl Fn(&Connection) -> Result<bool>,
+    ) -> Result<bool> {
         let inner = &self.inner;
         loop {
             let unsynced = inner.db.read(|db| unsynced(db, image))?;
@@ -51,13 +72,16 @@ impl Store {
                 mark_synced(db, &unsynced)?;
                 if !self::unsynced(db, image)?.is_empty() {
                     // Written again since; flush those too.
-                    return Ok(false);
+                    return Ok(None);
                 }
-                insert(db, id, image)?;
-                Ok(true)
+                let wanted = wanted(db)?;
+                if wanted {
+                    insert(db, id, image)?;
+                }
+                Ok(Some(wanted))
             })?;
-            if stored {
-                return Ok(());
+            if let Some(stored) = stored {
+                return Ok(stored);
             }
         }
     }

@@ -262,6 +262,30 @@ fn an_image_names_what_it_lacks() {
 }
 
 #[test]
+fn a_change_does_not_bring_an_image_back() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let config = store.write_blob(b"config", Durability::Process).unwrap();
+    let row = ImageRow {
+        manifest: None,
+        config: config.clone(),
+        layers: vec![],
+        blobs: vec![config.clone()],
+        size: 0,
+        created_ns: 0,
+        body: "first".to_owned(),
+    };
+    assert!(!store.change_image(&config, &row).unwrap());
+    store.put_image(&config, &row).unwrap();
+    let changed = ImageRow { body: "second".to_owned(), ..row };
+    assert!(store.change_image(&config, &changed).unwrap());
+    assert_eq!(store.image(&config).unwrap(), Some(changed.clone()));
+    store.remove_image(&config).unwrap();
+    assert!(!store.change_image(&config, &changed).unwrap());
+    assert_eq!(store.image(&config).unwrap(), None);
+}
+
+#[test]
 fn wrong_bytes_never_get_the_name_and_rotten_ones_are_not_read() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();

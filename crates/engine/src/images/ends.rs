@@ -44,8 +44,12 @@ impl Incoming {
     pub(super) fn new(store: &Store, limits: &Limits) -> Result<Self> {
         let mut checked = HashSet::new();
         for (id, row) in store.images()? {
-            let blobs = Record::of(&id, &row)?.layers.into_iter().map(|layer| layer.digest);
-            checked.extend(row.layers.into_iter().zip(blobs));
+            let record = Record::of(&id, &row)?;
+            for (chain, blob) in row.layers.into_iter().zip(record.layers) {
+                let packed = record.packed.get(&blob.digest);
+                checked.extend(packed.map(|packed| (chain.clone(), packed.digest.clone())));
+                checked.insert((chain, blob.digest));
+            }
         }
         let (store, limits) = (store.clone(), limits.clone());
         let lease = Mutex::new(store.lease());
@@ -61,6 +65,8 @@ impl Incoming {
             // It came before: its history stays.
             let known = Record::of(&image.id, &known)?;
             (record.parent, record.repo_digests) = (known.parent, known.repo_digests);
+            record.packed = known.packed;
+            record.packed.retain(|plain, _| record.layers.iter().any(|l| l.digest == *plain));
         }
         change(&mut record);
         for document in [&image.config, &image.manifest] {
@@ -71,6 +77,7 @@ impl Incoming {
             size += self.store.layer_size(&layer.chain_id)?.unwrap_or(0);
         }
         let mut kept: Vec<Digest> = record.layers.iter().map(|blob| blob.digest.clone()).collect();
+        kept.extend(record.packed.values().map(|blob| blob.digest.clone()));
         kept.extend([image.id.clone(), image.manifest_digest.clone()]);
         let row = ImageRow {
             manifest: Some(image.manifest_digest.clone()),

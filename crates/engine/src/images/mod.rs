@@ -15,6 +15,7 @@ mod commit;
 mod early;
 mod ends;
 mod moving;
+mod packed;
 mod progress;
 mod pull;
 mod push;

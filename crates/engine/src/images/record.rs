@@ -1,5 +1,7 @@
 //! What the store keeps about an image beside its documents: a versioned record.
 
+use std::collections::BTreeMap;
+
 use capsa_oci::{Descriptor, Digest};
 use capsa_store::ImageRow;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,9 @@ pub(super) struct Record {
     /// Deleted by force while containers still need its layers.
     #[serde(default)]
     pub(super) hidden: bool,
+    /// Layer blobs that are plain, and their packed forms for registries.
+    #[serde(default)]
+    pub(super) packed: BTreeMap<Digest, Descriptor>,
 }
 
 impl Record {
@@ -40,6 +45,7 @@ impl Record {
             parent: None,
             repo_digests: Vec::new(),
             hidden: false,
+            packed: BTreeMap::new(),
         }
     }
 

@@ -14,9 +14,9 @@ use super::*;
 use crate::image_ops::Removed;
 use crate::options::CommitOptions;
 
-struct World {
+pub(super) struct World {
     dir: tempfile::TempDir,
-    images: Images,
+    pub(super) images: Images,
 }
 
 /// Asks once, so that a failure comes at once.
@@ -26,13 +26,13 @@ fn once() -> RegistryConfig {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("data")).unwrap();
         Self { dir, images: Images::new(store, Registries::new(once())) }
     }
 
-    fn load(&self, archive: &[u8]) -> Result<Vec<String>> {
+    pub(super) fn load(&self, archive: &[u8]) -> Result<Vec<String>> {
         let lines = Mutex::new(Vec::new());
         self.images.load(archive, &|progress| {
             lines.lock().unwrap().extend(progress.stream);
@@ -40,14 +40,14 @@ impl World {
         Ok(lines.into_inner().unwrap())
     }
 
-    fn save(&self, keys: &[&str]) -> Vec<u8> {
+    pub(super) fn save(&self, keys: &[&str]) -> Vec<u8> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         let mut out = Vec::new();
         self.images.write_archive(self.images.plan_save(&keys).unwrap(), &mut out).unwrap();
         out
     }
 
-    fn id(&self, key: &str) -> Digest {
+    pub(super) fn id(&self, key: &str) -> Digest {
         self.images.resolve(key).unwrap()
     }
 
@@ -81,7 +81,7 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-fn config(layers: &[&[u8]]) -> Vec<u8> {
+pub(super) fn config(layers: &[&[u8]]) -> Vec<u8> {
     let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
     let steps: Vec<_> = diff_ids
         .iter()
@@ -95,11 +95,11 @@ fn config(layers: &[&[u8]]) -> Vec<u8> {
     .into_bytes()
 }
 
-fn archive(names: &[&str], layers: &[&[u8]]) -> Vec<u8> {
+pub(super) fn archive(names: &[&str], layers: &[&[u8]]) -> Vec<u8> {
     archive_of(names, &config(layers), layers)
 }
 
-fn archive_of(names: &[&str], config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
+pub(super) fn archive_of(names: &[&str], config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
     let paths: Vec<String> = (0..layers.len()).map(|i| format!("{i}/layer.tar")).collect();
     let list =
         json!([{"Config": "c.json", "RepoTags": names, "Layers": paths}]).to_string().into_bytes();
@@ -349,7 +349,7 @@ fn loads_at_the_same_time_and_a_sweep_between_them_lose_nothing() {
 }
 
 /// Nothing unfinished or unclaimed lies about.
-fn assert_clean(world: &World) {
+pub(super) fn assert_clean(world: &World) {
     world.images.store.flush_trash().unwrap();
     let ingests = fs::read_dir(world.dir.path().join("data/ingest")).unwrap();
     let left: Vec<_> = ingests.map(|entry| entry.unwrap().file_name()).collect();
@@ -358,7 +358,7 @@ fn assert_clean(world: &World) {
 }
 
 /// A layer of several large files, beyond what stays in memory of an archive.
-fn large_layer(seed: u8) -> Vec<u8> {
+pub(super) fn large_layer(seed: u8) -> Vec<u8> {
     let content: Vec<u8> = (0..300_000_u32).map(|i| (i / 251) as u8 ^ seed).collect();
     let names: Vec<String> = (0..8).map(|i| format!("usr/share/f{i}")).collect();
     tar(&names.iter().map(|name| (name.as_str(), &content[..])).collect::<Vec<_>>())
