@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use capsa_sys::atomic::begin_writeback;
 use capsa_sys::root::{RootDir, remove_tree, set_xattr_at};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -35,6 +36,9 @@ pub(crate) const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 /// In a directory: hide everything below.
 pub(crate) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Of a file, handed to the disk at once.
+const WRITEBACK: u64 = 8 << 20;
 
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,7 +206,7 @@ impl Unpacker<'_> {
         let failed = |call, errno| failed(call, place.path, errno);
         match &entry.sparse {
             Some(map) => write_sparse(&fd, map, reader, place.path)?,
-            None => write_content(&fd, reader, place.path)?,
+            None => write_content(&fd, reader, self.layer, place.path)?,
         }
         if entry.sparse.is_some() {
             rustix::fs::ftruncate(&fd, entry.size).map_err(|errno| failed("ftruncate", errno))?;
@@ -487,7 +491,14 @@ fn set_mode(place: &Place<'_>, mode: u32) -> std::result::Result<(), Errno> {
     rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::from_raw_mode(mode))
 }
 
-fn write_content<R: BufRead>(fd: &OwnedFd, reader: &mut Reader<R>, path: &Path) -> Result<()> {
+/// A layer is to be flushed: the disk gets large files piece by piece while they come.
+fn write_content<R: BufRead>(
+    fd: &OwnedFd,
+    reader: &mut Reader<R>,
+    is_layer: bool,
+    path: &Path,
+) -> Result<()> {
+    let (mut written, mut begun) = (0, 0);
     loop {
         let chunk = reader.fill()?;
         if chunk.is_empty() {
@@ -496,6 +507,11 @@ fn write_content<R: BufRead>(fd: &OwnedFd, reader: &mut Reader<R>, path: &Path) 
         let n = rustix::io::retry_on_intr(|| rustix::io::write(fd, chunk))
             .map_err(|errno| failed("write", path, errno))?;
         reader.consume(n);
+        written += n as u64;
+        if is_layer && written - begun >= WRITEBACK {
+            begin_writeback(fd, begun, written - begun);
+            begun = written;
+        }
     }
 }
 

@@ -18,6 +18,10 @@ use rusqlite::OptionalExtension;
 use crate::error::Kind;
 use crate::{Error, Result, Store, fault, partial, trash};
 
+/// The disk gets its work in pieces of this size while a blob arrives, and not all of it
+/// when the blob has to be flushed.
+const WRITEBACK: u64 = 8 << 20;
+
 /// An unfinished blob: written to, then committed; removed when dropped before that,
 /// unless it was told to stay ([`Ingest::keep`]).
 pub struct Ingest {
@@ -29,6 +33,8 @@ pub struct Ingest {
     size: u64,
     /// Bytes that were there already, see [`Store::resume`].
     kept: u64,
+    /// Bytes that the kernel was asked to write out.
+    begun: u64,
     stays: bool,
 }
 
@@ -144,7 +150,7 @@ impl Store {
 impl Ingest {
     /// Of a file that has `kept` bytes already, at its start.
     pub(crate) fn of(store: Store, path: PathBuf, file: File, kept: u64) -> Self {
-        Self { store, path, file, hasher: Hasher::new(), size: 0, kept, stays: false }
+        Self { store, path, file, hasher: Hasher::new(), size: 0, kept, begun: 0, stays: false }
     }
 
     /// What is written, open for reading from the start while it grows.
@@ -254,6 +260,10 @@ impl Write for Ingest {
         let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);
         self.size += written as u64;
+        if self.size - self.begun >= WRITEBACK {
+            atomic::begin_writeback(&self.file, self.begun, self.size - self.begun);
+            self.begun = self.size;
+        }
         Ok(written)
     }
 

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -88,6 +89,17 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 /// syncfs through any descriptor.
 pub fn sync_filesystem(path: &Path) -> Result<()> {
     open_then(path, "syncfs", |file| Ok(rustix::fs::syncfs(file)?))
+}
+
+/// Lets the kernel begin to write out these bytes of a file, and doesn't wait for it: what
+/// is to be flushed later is then on the disk already. A hint; nothing is promised.
+/// sync_file_range(2).
+pub fn begin_writeback(file: impl AsFd, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: takes an open descriptor and three numbers, and touches no memory of ours.
+    // Its errors say that there is no such hint here, or what fsync(2) will say again.
+    unsafe { libc::sync_file_range(fd, offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 fn open_then(path: &Path, call: &'static str, f: impl Fn(&File) -> io::Result<()>) -> Result<()> {
