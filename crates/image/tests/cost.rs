@@ -1,4 +1,5 @@
-//! What unpacking a layer costs beside tar(1), on the same disk in the same run.
+//! What unpacking a layer costs beside tar(1), and packing it beside gzip(1), on the same
+//! disk in the same run.
 //!
 //! Ignored by default: it needs an optimised build and a tar of some size.
 //! `LAYER=/path/to.tar cargo test --release -p capsa-image --test cost -- --ignored --nocapture`
@@ -44,6 +45,36 @@ fn unpacking_beside_tar() {
     for _ in 0..ROUNDS {
         for ((_, run), times) in rows.iter().zip(&mut times) {
             times.push(timed(dir.path(), run));
+        }
+    }
+    for ((name, _), times) in rows.iter().zip(&mut times) {
+        times.sort();
+        println!("{name:28} min {:?} median {:?}", times[0], times[ROUNDS / 2]);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn packing_beside_gzip() {
+    let layer = std::env::var("LAYER").unwrap();
+    let pack = |threads: usize| {
+        let mut plain = File::open(&layer).unwrap();
+        capsa_image::gzip(&mut plain, std::io::sink(), threads).unwrap();
+    };
+    let gzip = || {
+        let mut gzip = Command::new("gzip");
+        gzip.args(["-6", "-c", &layer]).stdout(std::process::Stdio::null());
+        assert!(gzip.status().unwrap().success());
+    };
+    let all = std::thread::available_parallelism().unwrap().get();
+    let rows: [(&str, &dyn Fn()); 3] =
+        [("gzip -6", &gzip), ("capsa, one thread", &|| pack(1)), ("capsa, all", &|| pack(all))];
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for ((_, run), times) in rows.iter().zip(&mut times) {
+            let start = Instant::now();
+            run();
+            times.push(start.elapsed());
         }
     }
     for ((name, _), times) in rows.iter().zip(&mut times) {

@@ -156,6 +156,17 @@ impl Engine {
         std::iter::once(daemon).chain(containerd).collect()
     }
 
+    /// The most memory that the daemon and what it started had at a time, in KiB; 0
+    /// without a daemon.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let peak = |pid: u32| -> Option<u64> {
+            let status = read(&PathBuf::from(format!("/proc/{pid}/status")));
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        self.daemon_pids().into_iter().filter_map(peak).sum()
+    }
+
     fn import(&self, rootfs: &Path) -> anyhow::Result<()> {
         let mut tar = Command::new("tar")
             .arg("--create")

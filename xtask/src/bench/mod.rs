@@ -8,6 +8,7 @@
 
 mod engines;
 mod host;
+mod images;
 mod measure;
 mod memory;
 mod oci;
@@ -29,7 +30,7 @@ const RUNS: usize = 20;
 /// Names another build to measure; without it the release binary is built.
 const BINARY_VARIABLE: &str = "CAPSA_BIN";
 
-const NAMES: &[&str] = &["memory", "run", "exec", "burst", "oci"];
+const NAMES: &[&str] = &["memory", "run", "exec", "burst", "images", "oci"];
 
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     ensure!(tree::is_root(), "engines make namespaces and mounts: run `cargo xtask bench` as root");
@@ -37,19 +38,23 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         bail!("no benchmark {unknown:?}; there are {}", NAMES.join(", "));
     }
     let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|other| other == name);
-    let runs = std::env::var(RUNS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
+    let chosen = std::env::var(RUNS_VARIABLE).ok().and_then(|text| text.parse().ok());
+    let runs = chosen.unwrap_or(RUNS);
     let binary = match std::env::var_os(BINARY_VARIABLE) {
         Some(binary) => binary.into(),
         None => tree::build_release(&tree::root()?)?,
     };
     let host = Host::set_up()?;
     let mut table = Table::default();
-    if ["memory", "run", "exec", "burst"].into_iter().any(wanted) {
+    if ["memory", "run", "exec", "burst", "images"].into_iter().any(wanted) {
         let engines = engines::start_all(&host, &binary)?;
         if wanted("memory") {
             memory::measure(&engines, &mut table)?;
         }
         with_engines(&engines, &wanted, runs, &mut table)?;
+        if wanted("images") {
+            images::measure(&host, &engines, chosen.unwrap_or(images::RUNS), &mut table)?;
+        }
     }
     let mut apart = true;
     if wanted("oci") && oci::must_be_apart() {
