@@ -124,6 +124,26 @@ fn what_a_registry_does_not_have_is_named() {
 }
 
 #[test]
+fn pulls_at_the_same_time_share_one_download() {
+    let registry = Registry::start();
+    let gate = Gate::before(&registry);
+    let d = Daemon::start(Cli::Capsa);
+    let size = 8 << 20;
+    let noise = noise(size);
+    let (name, through) = (format!("{}/big:1", registry.host()), format!("{}/big:1", gate.host()));
+    d.load(&busybox().named(&name).with_layer(|layer| layer.file("noise", &noise, 0o644, 0)));
+    d.ok(&["push", "-q", &name]);
+    d.ok(&["rmi", "-f", &name, "busybox"]);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| d.ok(&["pull", "-q", &through]));
+        }
+    });
+    let came = gate.passed();
+    assert!(came < size as u64 * 3 / 2, "{came} bytes came for {size}");
+}
+
+#[test]
 fn a_pull_goes_on_where_a_killed_daemon_stopped() {
     let registry = Registry::start();
     let gate = Gate::before(&registry);

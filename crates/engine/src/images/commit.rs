@@ -57,7 +57,7 @@ impl Images {
         options: &CommitOptions,
         exec: ExecConfig,
     ) -> Result<Digest> {
-        let store = Incoming::new(&self.store, &self.limits)?;
+        let store = Incoming::new(&self.store, &self.limits, &self.shared.arrivals)?;
         let mut layers = Record::of(&input.parent, &self.row(&input.parent)?)?.layers;
         let added = self.pack_upper(&store, input)?;
         let mut config = ImageConfig::clone(&*self.config(&input.parent)?);

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use capsa_image::archive::Spool;
 use capsa_image::registry::Failure;
@@ -16,6 +16,7 @@ use capsa_oci::{Descriptor, Digest, Hasher};
 use capsa_store::{Durability, ImageRow, Ingest, Lease, Store};
 use capsa_sys::root::RootDir;
 
+use super::arrivals::Arrivals;
 use super::early::{Early, Unpacked};
 use super::nanoseconds;
 use super::record::Record;
@@ -32,6 +33,7 @@ pub(super) struct Incoming {
     /// Layers with the blobs that were once hashed to their diff ids.
     checked: HashSet<(Digest, Digest)>,
     early: Early,
+    arrivals: Arc<Arrivals>,
 }
 
 /// Images of the store, going out.
@@ -41,7 +43,7 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Incoming {
-    pub(super) fn new(store: &Store, limits: &Limits) -> Result<Self> {
+    pub(super) fn new(store: &Store, limits: &Limits, arrivals: &Arc<Arrivals>) -> Result<Self> {
         let mut checked = HashSet::new();
         for (id, row) in store.images()? {
             let record = Record::of(&id, &row)?;
@@ -54,7 +56,8 @@ impl Incoming {
         let (store, limits) = (store.clone(), limits.clone());
         let lease = Mutex::new(store.lease());
         let early = Early::new(lanes());
-        Ok(Self { store, limits, lease, checked, early })
+        let arrivals = Arc::clone(arrivals);
+        Ok(Self { store, limits, lease, checked, early, arrivals })
     }
 
     /// Puts an image whose layers are there.
@@ -199,6 +202,7 @@ impl Sink for Incoming {
             blob.taken();
             return Ok(());
         }
+        let _arrival = self.arrivals.begin(digest);
         if self.store.has_blob(digest).map_err(end("look up blob"))? {
             return self.unpack(layer, file(&self.store, digest)?);
         }
@@ -370,7 +374,7 @@ mod tests {
         fn pull_into(&self, store: &Store, until: u64) -> ImageResult<u64> {
             self.until.store(until, Ordering::SeqCst);
             self.given.store(0, Ordering::SeqCst);
-            let sink = Incoming::new(store, &Limits::default()).unwrap();
+            let sink = Incoming::new(store, &Limits::default(), &Arc::default()).unwrap();
             copy(self, std::slice::from_ref(&self.image), &sink, &|_, _| {})?;
             Ok(self.given.load(Ordering::SeqCst))
         }

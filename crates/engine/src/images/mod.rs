@@ -10,6 +10,7 @@
 //! Invariant: a layer blob is recorded with a diff id only after its bytes were hashed
 //! to that diff id here.
 
+mod arrivals;
 mod change;
 mod commit;
 mod early;
@@ -44,6 +45,7 @@ pub use change::apply_changes;
 pub use commit::CommitInput;
 pub use remove::Pruning;
 
+use arrivals::Arrivals;
 use record::Record;
 
 /// Of a config or manifest.
@@ -60,6 +62,8 @@ pub struct Images {
 
 #[derive(Default)]
 struct Shared {
+    /// Layers that several pulls may want at once.
+    arrivals: Arc<Arrivals>,
     /// Held for reading while blobs and layers are on their way in, whose digests are
     /// not known beforehand; a sweep takes it for writing, or waits for the next time.
     moving: RwLock<()>,

@@ -104,7 +104,7 @@ impl Images {
         archive: impl Read + Send,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Vec<Loaded>> {
-        let store = Incoming::new(&self.store, &self.limits)?;
+        let store = Incoming::new(&self.store, &self.limits, &self.shared.arrivals)?;
         let archive = Archive::read(archive, &store, &Platform::host(), &self.limits)?;
         let report = |layer: &Layer, done: u64| {
             let total = layer.blob.size;
@@ -133,7 +133,7 @@ impl Images {
     }
 
     fn import_held(&self, mut tar: impl Read, config: ExecConfig, message: &str) -> Result<Digest> {
-        let store = Incoming::new(&self.store, &self.limits)?;
+        let store = Incoming::new(&self.store, &self.limits, &self.shared.arrivals)?;
         let (digest, size) = store.put(&mut tar)?;
         let (start, diff_id) = self.hash_plain(&store, &digest)?;
         let created = Some(now_text());

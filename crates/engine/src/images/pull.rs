@@ -99,7 +99,7 @@ impl Images {
             image.names.clear();
         }
         let before = self.resolve(&name).ok();
-        let store = Incoming::new(&self.store, &self.limits)?;
+        let store = Incoming::new(&self.store, &self.limits, &self.shared.arrivals)?;
         let arriving = Arriving { store: &store, reference, digest: source.digest(), tell };
         let report = |layer: &Layer, done: u64| {
             let total = layer.blob.size;

@@ -59,10 +59,10 @@ impl Images {
 
     fn push_one(&self, tag: &Reference, access: &Access, tell: &OnLine<'_>) -> Result<()> {
         let id = self.store.tag(&tag.canonical())?.ok_or_else(|| no_such_image(&tag.familiar()))?;
-        let image = self.image(&id, Vec::new())?;
-        for layer in &image.layers {
+        for layer in &self.image(&id, Vec::new())?.layers {
             tell(layer_line(layer.diff_id.short(), "Preparing"));
         }
+        let image = self.packed(&id)?;
         let sent = |layer: &Layer, sent: &Sent| {
             let status = match sent {
                 Sent::Present => "Layer already exists".to_owned(),
