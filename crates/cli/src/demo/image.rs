@@ -1,8 +1,11 @@
 //! The demo's image, made in memory: our web server, a page, and a config, as
 //! the archive that `docker save` writes.
 
+use std::io::Read as _;
+
 use anyhow::Context as _;
 use capsa_oci::Digest;
+use flate2::read::GzDecoder;
 use serde_json::json;
 
 /// The name under which the image is loaded.
@@ -14,8 +17,8 @@ pub(super) const PAGE_FILE: &str = "/www/index.html";
 /// The page of the image as loaded.
 pub(super) const PAGE: &str = include_str!("page.html");
 
-/// Compiled by the build script from site/main.rs.
-const SITE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/site"));
+/// Compiled by the build script from site/main.rs, and packed with gzip.
+const SITE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/site.gz"));
 
 /// The image as a docker-archive tar.
 pub(super) fn archive() -> anyhow::Result<Vec<u8>> {
@@ -54,7 +57,9 @@ pub(super) fn archive() -> anyhow::Result<Vec<u8>> {
 
 fn layer() -> std::io::Result<Vec<u8>> {
     let mut tree = tar::Builder::new(Vec::new());
-    add_file(&mut tree, "site", SITE, 0o755)?;
+    let mut site = Vec::new();
+    GzDecoder::new(SITE).read_to_end(&mut site)?;
+    add_file(&mut tree, "site", &site, 0o755)?;
     let mut directory = header(tar::EntryType::Directory, 0, 0o755);
     tree.append_data(&mut directory, "www/", std::io::empty())?;
     add_file(&mut tree, "www/index.html", PAGE.as_bytes(), 0o644)?;
