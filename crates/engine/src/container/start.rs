@@ -86,10 +86,12 @@ impl Actor {
             Some(Event::Created { pid }) => pid,
             other => return Err(unexpected(other)),
         };
-        if let Some(attachment) = &mut self.attachment {
-            attachment.connect(&world.networks, &self.record, pid).map_err(engine)?;
-        } else if self.record.spec.network.mode == NetworkMode::None {
-            world.networks.raise_loopback(pid).map_err(engine)?;
+        if let Err(error) = self.join_network(world, pid) {
+            // One that has died meanwhile took its network along, and its monitor knows why.
+            return Err(match has_ended(pid) {
+                true => unexpected(link.next().await),
+                false => engine(error),
+            });
         }
         // When it can't be sent, the reason waits to be read.
         let _ = link.send(&Request::Start, &[]).await;
@@ -103,6 +105,16 @@ impl Actor {
             self.record.live = before;
             engine(error)
         })
+    }
+
+    fn join_network(&mut self, world: &World, pid: u32) -> Result<()> {
+        match &mut self.attachment {
+            Some(attachment) => attachment.connect(&world.networks, &self.record, pid),
+            None if self.record.spec.network.mode == NetworkMode::None => {
+                world.networks.raise_loopback(pid)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Gives back what a start or a run had taken of the host.
@@ -138,6 +150,13 @@ impl Actor {
 
 fn monitor_failed(error: &capsa_runtime::Error) -> Error {
     Error::kernel(format!("start of a monitor: {error}"))
+}
+
+/// Whether a process is gone, or only waits for its parent. proc_pid_stat(5).
+fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
 }
 
 /// The engine's error for a monitor's, about an exec.
