@@ -78,7 +78,7 @@ async fn create(call: Call) -> Result<Reply> {
                 reference: reference(name, call.query("tag"))?,
                 all_tags,
                 platform: platform(call.query("platform"))?,
-                credentials: credentials(&call)?,
+                credentials: credentials(&call),
             };
             let engine = call.engine.clone();
             moving(move |progress| async move { engine.images().pull(options, progress).await })
@@ -192,7 +192,7 @@ async fn push(call: Call) -> Result<Reply> {
         all_tags: reference.tag().is_none(),
         reference,
         platform: platform(call.query("platform"))?,
-        credentials: credentials(&call)?,
+        credentials: credentials(&call),
     };
     let engine = call.engine.clone();
     moving(move |progress| async move { engine.images().push(options, progress).await }).await

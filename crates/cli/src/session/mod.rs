@@ -3,6 +3,7 @@
 pub(crate) mod autostart;
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod credentials;
 mod endpoint;
 
 use std::cell::{Cell, OnceCell};

@@ -9,7 +9,7 @@ use capsa_api::encoding::with_query;
 use capsa_oci::Reference;
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Outcome;
 pub(super) use super::progress::Shown;
@@ -19,6 +19,7 @@ use crate::flags::{Arity, Command, Flag, Matches};
 use crate::output::line;
 use crate::session::Session;
 use crate::session::config::ConfigFile;
+use crate::session::credentials;
 
 /// `capsa pull`.
 pub(crate) static PULL: Command = Command {
@@ -109,29 +110,13 @@ pub(crate) fn auth_key(domain: &str) -> &str {
     }
 }
 
-/// `X-Registry-Auth` for this registry, from the configuration file.
+/// `X-Registry-Auth` for this registry, from the logins that are kept.
 pub(crate) fn auth_header(config: &ConfigFile, domain: &str) -> HeaderMap {
-    let auth = stored_auth(config, auth_key(domain)).unwrap_or_else(|| json!({}));
+    let key = auth_key(domain);
+    let auth = credentials::find(config, key).map_or_else(|| json!({}), |s| s.to_json(key));
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(&URL_SAFE.encode(auth.to_string())) {
         headers.insert("x-registry-auth", value);
     }
     headers
-}
-
-/// User and password as the API takes them.
-fn stored_auth(config: &ConfigFile, key: &str) -> Option<Value> {
-    use base64::engine::general_purpose::STANDARD;
-    let entry = config.raw.get("auths")?.get(key)?;
-    let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default();
-    if !text("identitytoken").is_empty() {
-        return Some(json!({ "identitytoken": text("identitytoken"), "serveraddress": key }));
-    }
-    let decoded = String::from_utf8(STANDARD.decode(text("auth")).ok()?).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    Some(json!({
-        "username": user,
-        "password": password.trim_end_matches('\0'),
-        "serveraddress": key,
-    }))
 }

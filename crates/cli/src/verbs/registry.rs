@@ -5,15 +5,13 @@
 use std::io::{BufRead, Read, Write};
 use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use capsa_api::Payload;
 use capsa_api::encoding::with_query;
 use capsa_api::types::AuthResponse;
 use capsa_oci::Reference;
 use hyper::Method;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use serde_json::{Map, Value as Json, json};
+use serde_json::json;
 
 use super::images::image_path;
 use super::progress::{Shown, follow};
@@ -26,6 +24,7 @@ use crate::output::format::{Format, Titles, row};
 use crate::output::units::ellipsis;
 use crate::output::{line, note, out, terminal};
 use crate::session::Session;
+use crate::session::credentials::{self, Kept, Secret};
 use crate::template::Value;
 
 /// `capsa push`.
@@ -180,20 +179,19 @@ async fn login(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
             .trim_end_matches('/'),
     };
     let key = auth_key(domain);
-    let (user, password) = credentials(&matches)?;
+    let (user, password) = asked(&matches)?;
     let request = json!({ "username": user, "password": password, "serveraddress": key });
     let answer: AuthResponse = session.client()?.post("/auth", &request).await?;
-    let mut auths = auths(&session);
-    let entry = match answer.identity_token.as_str() {
-        "" => json!({ "auth": STANDARD.encode(format!("{user}:{password}")) }),
-        token => json!({ "auth": STANDARD.encode(format!("{user}:")), "identitytoken": token }),
+    let secret = match answer.identity_token.as_str() {
+        "" => Secret::Password(user, password),
+        token => Secret::Token(token.to_owned()),
     };
-    auths.insert(key.to_owned(), entry);
-    session.config().set("auths", Some(Json::Object(auths)))?;
-    note(&format!(
-        "\nWARNING! Your credentials are stored unencrypted in '{}'.\n",
-        session.config().directory.join("config.json").display()
-    ));
+    if credentials::store(session.config(), key, &secret)? == Kept::InFile {
+        note(&format!(
+            "\nWARNING! Your credentials are stored unencrypted in '{}'.\n",
+            session.config().directory.join("config.json").display()
+        ));
+    }
     line(if answer.status.is_empty() { "Login Succeeded" } else { &answer.status });
     Ok(0)
 }
@@ -201,22 +199,16 @@ async fn login(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 fn logout(session: &Session, server: &str) -> Outcome {
     let domain = if server.is_empty() { "docker.io" } else { server };
     let key = auth_key(domain);
-    let mut auths = auths(session);
-    if auths.remove(key).is_none() {
+    if !credentials::erase(session.config(), key)? {
         line(&format!("Not logged in to {key}"));
         return Ok(0);
     }
-    session.config().set("auths", Some(Json::Object(auths)))?;
     line(&format!("Removing login credentials for {key}"));
     Ok(0)
 }
 
-fn auths(session: &Session) -> Map<String, Json> {
-    session.config().raw.get("auths").and_then(Json::as_object).cloned().unwrap_or_default()
-}
-
 /// User and password from flags, standard input, or the user.
-fn credentials(matches: &Matches) -> Result<(String, String)> {
+fn asked(matches: &Matches) -> Result<(String, String)> {
     let user = matches.text_or_empty("username");
     if matches.flag("password-stdin") {
         if user.is_empty() {
