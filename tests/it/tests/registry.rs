@@ -1,5 +1,7 @@
 //! Images to registries and back, against Debian's docker-registry, by both command lines.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
+
 use capsa_it::registry::{Gate, LOGIN, Registry};
 use capsa_it::{Cli, Daemon, busybox, eventually};
 
@@ -105,6 +107,67 @@ fn a_registry_with_a_password_wants_a_login_with_docker() {
 #[test]
 fn a_registry_with_a_password_wants_a_login_with_capsa() {
     logins(Cli::Capsa);
+}
+
+/// Keeps one login in the file `kept` beside it, as credential helpers do.
+const HELPER: &str = r#"#!/bin/sh
+kept=$(dirname "$0")/kept
+case $1 in
+get) cat "$kept" 2>/dev/null || { echo 'credentials not found in native keychain'; exit 1; } ;;
+store) cat >"$kept" ;;
+erase) rm "$kept" ;;
+esac
+"#;
+
+fn helper_keeps_logins(cli: Cli) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::process::Stdio;
+
+    let registry = Registry::with_password();
+    let d = Daemon::start(cli);
+    let programs = d.scratch().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let mut options = std::fs::File::options();
+    let script =
+        options.write(true).create(true).mode(0o755).open(programs.join("docker-credential-test"));
+    script.and_then(|mut script| script.write_all(HELPER.as_bytes())).unwrap();
+    let config = d.scratch().join("home/config.json");
+    std::fs::write(&config, r#"{"credsStore":"test"}"#).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let run = |args: &[&str], input: &str| {
+        let mut command = d.command(args);
+        command.env("PATH", &path).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {said}");
+        said
+    };
+    let (host, (user, password)) = (registry.host(), LOGIN);
+    let said = run(&["login", "-u", user, "--password-stdin", &host], password);
+    assert!(!said.contains("unencrypted"), "{said}");
+    let kept = std::fs::read_to_string(programs.join("kept")).unwrap();
+    assert!(kept.contains(password) && kept.contains(&host), "{kept}");
+    let file = std::fs::read_to_string(&config).unwrap();
+    assert!(file.contains(&host) && !file.contains("\"auth\""), "{file}");
+    let name = format!("{host}/private:1");
+    d.ok(&["tag", "busybox", &name]);
+    run(&["push", "-q", &name], "");
+    run(&["logout", &host], "");
+    assert!(!programs.join("kept").exists());
+    assert_eq!(d.run(&["push", "-q", &name]).code, 1);
+}
+
+#[test]
+fn a_helper_keeps_logins_for_docker() {
+    helper_keeps_logins(Cli::Docker);
+}
+
+#[test]
+fn a_helper_keeps_logins_for_capsa() {
+    helper_keeps_logins(Cli::Capsa);
 }
 
 #[test]
