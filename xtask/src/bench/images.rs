@@ -1,4 +1,5 @@
-//! An image of half a gigabyte in and out: load and save beside the other engines.
+//! An image of half a gigabyte in and out: load, save, push and pull beside the other
+//! engines.
 //!
 //! The archive is made here, without a network: a tree of the host's programs, many
 //! small files, and one large file of which half can't be compressed, a layer each.
@@ -19,6 +20,7 @@ use serde_json::json;
 use super::engines::Engine;
 use super::host::Host;
 use super::measure::{median, settle, timed};
+use super::registry;
 use super::table::{Medians, Table};
 
 /// How often, unless the variable for all benchmarks says otherwise.
@@ -75,6 +77,7 @@ pub(crate) fn measure(
         .unzip();
     table.compare(&format!("load {size} MB in 3 layers, {runs} runs"), LOAD_FACTOR, loads);
     table.compare("save them", SAVE_FACTOR, saves);
+    registry::measure(host, engines, runs, (from, NAME), table)?;
     let mut peaks = engines.iter().map(|engine| (engine.name, engine.peak_kib()));
     if let Some((_, ours)) = peaks.next() {
         let other = peaks.find(|(_, kib)| *kib > 0);

@@ -12,6 +12,7 @@ mod images;
 mod measure;
 mod memory;
 mod oci;
+mod registry;
 mod table;
 
 use std::process::ExitCode;
