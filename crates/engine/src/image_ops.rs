@@ -9,6 +9,10 @@ use capsa_image::registry::{Access, Cancel};
 use capsa_oci::{Digest, Empty, ExecConfig, Reference};
 use tokio::task::block_in_place;
 
+pub use capsa_image::{ChangeKind, Difference};
+
+pub use crate::images::{TreeLayer, TreeView};
+
 use crate::container::files;
 use crate::container::record::Record;
 use crate::images::{CommitInput, Pruning};
@@ -67,6 +71,19 @@ impl ImageOps {
     /// How it came to be, newest first.
     pub async fn history(&self, key: &str) -> Result<Vec<HistoryView>> {
         block_in_place(|| self.world.images.history(key))
+    }
+
+    /// It by its layers, and what of them is wasted.
+    pub async fn tree(&self, key: &str) -> Result<TreeView> {
+        let (images, key) = (self.world.images.clone(), key.to_owned());
+        blocking(move || images.tree(&key)).await
+    }
+
+    /// What differs from one image's files to another's.
+    pub async fn differences(&self, from: &str, to: &str) -> Result<Vec<Difference>> {
+        let images = self.world.images.clone();
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || images.differences(&from, &to)).await
     }
 
     /// Names it.

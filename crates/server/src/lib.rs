@@ -16,6 +16,7 @@ mod hijack;
 mod images;
 mod listen;
 mod networks;
+mod own;
 mod raw;
 mod reply;
 mod request;

@@ -13,6 +13,7 @@
 mod change;
 mod commit;
 mod ends;
+mod layers;
 mod moving;
 mod progress;
 mod pull;
@@ -40,6 +41,7 @@ use crate::{Error, Result};
 
 pub use change::apply_changes;
 pub use commit::CommitInput;
+pub use layers::{TreeLayer, TreeView};
 pub use remove::Pruning;
 
 use record::Record;
