@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 
 pub use capsa_image::{ChangeKind, Difference};
 
-pub use crate::images::{TreeLayer, TreeView};
+pub use crate::images::{ImagesUsage, TreeLayer, TreeView};
 
 use crate::container::files;
 use crate::container::record::Record;
@@ -104,6 +104,11 @@ impl ImageOps {
         let removed = block_in_place(|| self.world.images.remove(key, force, prune, &is_running))?;
         self.tell_removed(&removed);
         Ok(removed)
+    }
+
+    /// What images take on disk.
+    pub async fn usage(&self) -> Result<ImagesUsage> {
+        block_in_place(|| self.world.images.usage())
     }
 
     /// Reads an archive.

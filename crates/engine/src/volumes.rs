@@ -121,13 +121,18 @@ impl Volumes {
             if !choose(&volume) || !self.users(&volume.name).is_empty() {
                 continue;
             }
-            let bytes = tokio::task::block_in_place(|| self.world.store.volume_size(&volume.name))?;
+            let bytes = self.size(&volume.name)?;
             if self.remove(&volume.name, false).await.is_ok() {
                 pruned.removed.push(volume.name);
                 pruned.bytes += bytes;
             }
         }
         Ok(pruned)
+    }
+
+    /// Bytes of a volume's files.
+    pub fn size(&self, name: &str) -> Result<u64> {
+        Ok(tokio::task::block_in_place(|| self.world.store.volume_size(name))?)
     }
 
     fn view(&self, row: &VolumeRow) -> Result<VolumeView> {

@@ -45,10 +45,18 @@ async fn list(call: Call) -> Result<Reply> {
     let images = call.engine.images();
     let created = |key: String| async move { Ok(image::created_s(&images.inspect(&key).await?)) };
     let filter = ImageFilter::new(call.filters(KEYS)?, created).await?;
+    let usage = match call.flag("shared-size") {
+        true => Some(images.usage().await?),
+        false => None,
+    };
     let mut lines = Vec::new();
     for mut view in images.list().await? {
         if filter.passes(&view) && filter.choose_names(&mut view) {
-            lines.push(image::summary(&view, call.version));
+            let mut line = image::summary(&view, call.version);
+            if let Some(usage) = &usage {
+                line.shared_size = image::shared_size(usage, &view);
+            }
+            lines.push(line);
         }
     }
     Ok(reply::ok(&lines))

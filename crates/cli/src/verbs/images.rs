@@ -158,7 +158,7 @@ async fn ls(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 }
 
 /// One row for each name of an image, one with `<none>` when it has none.
-fn describe(image: &ImageSummary, whole: bool, by_digest: bool) -> Vec<Value> {
+pub(super) fn describe(image: &ImageSummary, whole: bool, by_digest: bool) -> Vec<Value> {
     let split = |text: &str| {
         let at = text.rfind(':').filter(|at| !text[*at..].contains('/'));
         at.map_or((text.to_owned(), "<none>".to_owned()), |at| {
@@ -212,10 +212,10 @@ fn image_row(
     let id = if whole { image.id.as_str() } else { short_id(&image.id) };
     let unknown = || "N/A".to_owned();
     let shared =
-        if image.shared_size < 0 { unknown() } else { human_size(image.shared_size as f64, 3) };
+        if image.shared_size < 0 { unknown() } else { human_size(image.shared_size as f64, 4) };
     let unique = match image.shared_size {
         i64::MIN..0 => unknown(),
-        shared => human_size((image.size - shared) as f64, 3),
+        shared => human_size((image.size - shared) as f64, 4),
     };
     let containers = if image.containers < 0 { unknown() } else { image.containers.to_string() };
     let size = human_size(image.size as f64, 3);

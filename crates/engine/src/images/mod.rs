@@ -23,6 +23,7 @@ mod remove;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ pub use change::apply_changes;
 pub use commit::CommitInput;
 pub use layers::{TreeLayer, TreeView};
 pub use remove::Pruning;
+pub use usage::ImagesUsage;
 
 use record::Record;
 
