@@ -1,7 +1,7 @@
 //! Images, as the engine's callers see them: the blocking work of `images` off the
 //! async threads, with the events it causes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -98,12 +98,21 @@ impl ImageOps {
 
     /// Takes a name away, or the image; `prune` takes its unnamed parents along.
     pub async fn remove(&self, key: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
-        let is_running = |id: &str| {
-            self.world.registry.find(id).is_ok_and(|handle| handle.record().live.pid != 0)
-        };
+        let is_running = |id: &str| self.is_running(id);
         let removed = block_in_place(|| self.world.images.remove(key, force, prune, &is_running))?;
         self.tell_removed(&removed);
         Ok(removed)
+    }
+
+    /// What [`Self::remove`] would do now, and the bytes it would free.
+    pub async fn rehearse_removal(
+        &self,
+        key: &str,
+        force: bool,
+        prune: bool,
+    ) -> Result<(Vec<Removed>, u64)> {
+        let is_running = |id: &str| self.is_running(id);
+        block_in_place(|| self.world.images.rehearse_removal(key, force, prune, &is_running))
     }
 
     /// What images take on disk.
@@ -117,7 +126,7 @@ impl ImageOps {
         // A client that has left is told nothing.
         let tell = move |line| drop(progress.send(line));
         let loaded = blocking(move || images.load(archive, &tell)).await?;
-        for image in loaded {
+        for image in &loaded {
             let name = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
             self.event("load", image.id.as_str(), &name);
         }
@@ -188,7 +197,7 @@ impl ImageOps {
             wanted.iter().map(pull).collect::<Result<Vec<_>>>()
         })
         .await?;
-        for image in pulled {
+        for image in &pulled {
             self.event("pull", &image.name, &image.name);
         }
         Ok(())
@@ -232,10 +241,25 @@ impl ImageOps {
         all: bool,
         choose: impl Fn(&ImageView) -> bool + Send,
     ) -> Result<(Vec<Removed>, Pruned)> {
-        let pruning = Pruning { all, choose: &choose };
+        let pruning = Pruning { all, choose: &choose, gone: &HashSet::new() };
         let (removed, pruned) = block_in_place(|| self.world.images.prune(&pruning))?;
         self.tell_removed(&removed);
         Ok((removed, pruned))
+    }
+
+    /// What [`Self::prune`] would do if the containers `gone` were removed before.
+    pub async fn rehearse_prune(
+        &self,
+        all: bool,
+        choose: impl Fn(&ImageView) -> bool + Send,
+        gone: &HashSet<String>,
+    ) -> Result<(Vec<Removed>, Pruned)> {
+        let pruning = Pruning { all, choose: &choose, gone };
+        block_in_place(|| self.world.images.rehearse_prune(&pruning))
+    }
+
+    fn is_running(&self, id: &str) -> bool {
+        self.world.registry.find(id).is_ok_and(|handle| handle.record().live.pid != 0)
     }
 
     fn tell_removed(&self, removed: &[Removed]) {

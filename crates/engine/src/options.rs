@@ -175,6 +175,17 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+impl FromIterator<(String, u64)> for Pruned {
+    fn from_iter<I: IntoIterator<Item = (String, u64)>>(items: I) -> Self {
+        let mut pruned = Self::default();
+        for (name, bytes) in items {
+            pruned.removed.push(name);
+            pruned.bytes += bytes;
+        }
+        pruned
+    }
+}
+
 /// Facts about the engine and its host.
 #[derive(Clone, Debug, Default)]
 pub struct InfoView {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::rc::Rc;
 
-use capsa_api::Payload;
 use capsa_api::encoding::{encode, with_query};
-use capsa_api::types::{HistoryItem, ImageDeleted, ImageSummary};
+use capsa_api::types::{HistoryItem, ImageDeleted, ImageSummary, ImagesPruned};
+use capsa_api::{Client, Payload};
 use capsa_oci::Reference;
 use hyper::Method;
 
@@ -47,6 +47,7 @@ pub(crate) static RM: Command = Command {
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     about: "Remove images",
     flags: &[&[
+        Flag::switch("dry-run", "Only show what would go"),
         Flag::switch("force", "Also when containers use it or other tags name it").short('f'),
         Flag::switch("no-prune", "Keep parents that have no tag"),
         Flag::list("platform", "Only this platform of the image"),
@@ -248,6 +249,10 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     if matches.flag("no-prune") {
         query.push(("noprune", "1"));
     }
+    if matches.flag("dry-run") {
+        query.push(("dryrun", "1"));
+        return rehearse(client, &matches.args, &query).await;
+    }
     let query = &query;
     each_argument(&matches.args, 1, |name| async move {
         let path = with_query(&format!("/images/{}", image_path(name)), query);
@@ -260,15 +265,32 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
             }
             Err(error) => return Err(error.into()),
         };
-        let steps = done.into_iter().flat_map(|step| {
-            let untagged = step.untagged.map(|name| format!("Untagged: {name}"));
-            let deleted = step.deleted.map(|id| format!("Deleted: {id}"));
-            untagged.into_iter().chain(deleted)
-        });
-        let lines: Vec<String> = steps.collect();
-        Ok((!lines.is_empty()).then(|| lines.join("\n")))
+        Ok(steps(done))
     })
     .await
+}
+
+/// Each image as if it alone were removed.
+async fn rehearse(client: &Client, names: &[String], query: &[(&str, &str)]) -> Outcome {
+    each_argument(names, 1, |name| async move {
+        let path = with_query(&format!("/images/{}", image_path(name)), query);
+        let done: ImagesPruned = client.call(Method::DELETE, &path, Payload::Empty).await?;
+        let size = human_size(done.space_reclaimed as f64, 4);
+        let steps = steps(done.images_deleted.unwrap_or_default());
+        Ok(steps.map(|steps| format!("{steps}\nReclaimable: {size}")))
+    })
+    .await
+}
+
+/// What was done, a line each; nothing when there was nothing to do.
+fn steps(done: Vec<ImageDeleted>) -> Option<String> {
+    let steps = done.into_iter().flat_map(|step| {
+        let untagged = step.untagged.map(|name| format!("Untagged: {name}"));
+        let deleted = step.deleted.map(|id| format!("Deleted: {id}"));
+        untagged.into_iter().chain(deleted)
+    });
+    let lines: Vec<String> = steps.collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// An image's name in a path: slashes stay, everything odd is encoded.

@@ -15,6 +15,7 @@ mod commit;
 mod ends;
 mod layers;
 mod moving;
+mod plan;
 mod progress;
 mod pull;
 mod push;
