@@ -100,7 +100,7 @@ impl ImageOps {
     pub async fn remove(&self, key: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
         let is_running = |id: &str| self.is_running(id);
         let removed = block_in_place(|| self.world.images.remove(key, force, prune, &is_running))?;
-        self.tell_removed(&removed);
+        self.tell_removed(&removed, None);
         Ok(removed)
     }
 
@@ -130,6 +130,7 @@ impl ImageOps {
             let name = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
             self.event("load", image.id.as_str(), &name);
         }
+        self.trim(loaded.into_iter().map(|image| image.id).collect()).await;
         Ok(())
     }
 
@@ -157,6 +158,7 @@ impl ImageOps {
         let id =
             blocking(move || images.import(tar, reference.as_ref(), &changes, &message)).await?;
         self.event("import", id.as_str(), &name.unwrap_or_else(|| id.to_string()));
+        self.trim(vec![id.clone()]).await;
         Ok(id)
     }
 
@@ -180,6 +182,7 @@ impl ImageOps {
         }
         let id = made?;
         self.world.container_event(&record, "commit", []);
+        self.trim(vec![id.clone()]).await;
         Ok(id)
     }
 
@@ -200,6 +203,7 @@ impl ImageOps {
         for image in &pulled {
             self.event("pull", &image.name, &image.name);
         }
+        self.trim(pulled.into_iter().map(|image| image.id).collect()).await;
         Ok(())
     }
 
@@ -243,7 +247,7 @@ impl ImageOps {
     ) -> Result<(Vec<Removed>, Pruned)> {
         let pruning = Pruning { all, choose: &choose, gone: &HashSet::new() };
         let (removed, pruned) = block_in_place(|| self.world.images.prune(&pruning))?;
-        self.tell_removed(&removed);
+        self.tell_removed(&removed, None);
         Ok((removed, pruned))
     }
 
@@ -258,16 +262,36 @@ impl ImageOps {
         block_in_place(|| self.world.images.rehearse_prune(&pruning))
     }
 
+    /// Makes room after an image has come, if the settings ask for it. Whoever brought it
+    /// got it, so a failure here is not theirs.
+    async fn trim(&self, came: Vec<Digest>) {
+        let Some(mark) = self.world.config.image_store else { return };
+        let own = Self::new(Arc::clone(&self.world));
+        // All of it there: events come also when the client has left.
+        let trimming = blocking(move || {
+            let removed = own.world.images.trim(&mark, &came)?;
+            own.tell_removed(&removed, Some("image-store-max"));
+            Ok(())
+        });
+        if let Err(error) = trimming.await {
+            tracing::warn!(%error, "old images not removed");
+        }
+    }
+
     fn is_running(&self, id: &str) -> bool {
         self.world.registry.find(id).is_ok_and(|handle| handle.record().live.pid != 0)
     }
 
-    fn tell_removed(&self, removed: &[Removed]) {
+    /// `reason` is the setting that had them removed, when no user did.
+    fn tell_removed(&self, removed: &[Removed], reason: Option<&str>) {
         for step in removed {
-            match step {
-                Removed::Untagged(name) => self.event("untag", name, name),
-                Removed::Deleted(id) => self.event("delete", id, id),
-            }
+            let (action, name) = match step {
+                Removed::Untagged(name) => ("untag", name),
+                Removed::Deleted(id) => ("delete", id),
+            };
+            let mut attributes = BTreeMap::from([("name".to_owned(), name.clone())]);
+            attributes.extend(reason.map(|reason| ("reason".to_owned(), reason.to_owned())));
+            self.world.events.emit("image", action, name, attributes);
         }
     }
 

@@ -1,5 +1,5 @@
-//! What images take on disk: how much it is, what of it is wasted, and what a removal
-//! would free.
+//! What images take on disk: how much it is, what of it is wasted, what a removal would
+//! free, and that old ones make room when they are told to.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
 
@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use capsa_it::{Cli, Daemon, Image, busybox};
+use capsa_it::{Cli, Daemon, Image, Setup, busybox};
 use serde_json::Value;
 
 /// Bytes that don't compress and differ by `seed`.
@@ -216,4 +216,55 @@ fn a_dry_removal_says_exactly_what_the_real_one_does() {
     d.load(&busybox());
     d.ok(&["create", "--name", "user", "busybox", "true"]);
     assert_eq!(d.fails(1, &["rmi", "--dry-run", "busybox"]), d.fails(1, &["rmi", "busybox"]));
+}
+
+#[test]
+fn old_images_make_room_for_new_ones() {
+    let base = fs::metadata("/usr/bin/busybox").unwrap().len();
+    // Each layer counts twice, packed and unpacked: room for busybox and two and a half more.
+    let mark = format!("--image-store-max={}", 2 * base + 200_000 + 5 * 1_000_000);
+    let arguments = vec![mark, "--image-store-idle=0s".to_owned()];
+    let d = Daemon::start_with(Cli::Docker, Setup { arguments, ..Setup::default() });
+    d.load(&busybox());
+    d.ok(&["create", "--name", "keeps-busybox", "busybox", "true"]);
+    let big = |name: &str, seed| with_file(name, "f", &noise(seed, 1_000_000));
+    let names = || {
+        let listed = d.ok(&["images", "--format", "{{.Repository}}"]);
+        listed.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    d.load(&big("one", 1));
+    d.load(&big("two", 2));
+    assert_eq!(names(), set(&["busybox", "one", "two"]));
+    // Its last use is now later than that of the other.
+    d.ok(&["create", "--name", "user", "one", "true"]);
+    d.ok(&["rm", "user"]);
+    let mut events = d.start(&[
+        "events",
+        "--since",
+        "0",
+        "--filter",
+        "event=delete",
+        "--format",
+        "{{.ID}} {{.Actor.Attributes.reason}}",
+    ]);
+    let gone = d.ok(&["images", "-q", "--no-trunc", "two"]);
+    d.load(&big("three", 3));
+    assert_eq!(names(), set(&["busybox", "one", "three"]));
+    assert_eq!(events.line(), format!("{gone} image-store-max"));
+    // What is used stays, and what came last, though it is too much.
+    d.ok(&["create", "--name", "user", "one", "true"]);
+    d.ok(&["create", "--name", "other", "three", "true"]);
+    d.load(&big("four", 4));
+    assert_eq!(names(), set(&["busybox", "one", "three", "four"]));
+    d.ok(&["rm", "user", "other"]);
+}
+
+#[test]
+fn images_used_a_short_while_ago_stay() {
+    let arguments = vec!["--image-store-max=1".to_owned()];
+    let d = Daemon::start_with(Cli::Docker, Setup { arguments, ..Setup::default() });
+    d.load(&busybox());
+    d.load(&with_file("app:1", "f", b"x"));
+    assert_eq!(d.ok(&["images", "-q"]).lines().count(), 2);
 }

@@ -24,6 +24,7 @@ mod remove;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod usage;
 
 use std::collections::HashMap;
@@ -66,6 +67,8 @@ struct Shared {
     /// Held for reading while blobs and layers are on their way in, whose digests are
     /// not known beforehand; a sweep takes it for writing, or waits for the next time.
     moving: RwLock<()>,
+    /// Held while images are removed because the store is too large.
+    trimming: Mutex<()>,
     /// Parsed configs; a config never changes under its digest.
     configs: Mutex<HashMap<Digest, Arc<ImageConfig>>>,
     /// Where the layers of images lie, topmost first; they never change either.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::image_ops::Removed;
-use crate::options::CommitOptions;
+use crate::options::{CommitOptions, ImageStoreMark};
 
 struct World {
     dir: tempfile::TempDir,
@@ -344,6 +344,38 @@ fn a_rehearsed_removal_is_the_removal() {
             }
         }
     }
+}
+
+#[test]
+fn the_longest_unused_go_first_until_the_store_is_small_enough() {
+    let world = World::new();
+    let noise = |n: u8| vec![n; 100_000];
+    for n in 1..5u8 {
+        let layer = tar(&[("f", &noise(n))]);
+        world.load(&archive(&[&format!("i{n}")], &[&layer])).unwrap();
+    }
+    let id = |n: u8| world.id(&format!("i{n}"));
+    let ids = [id(1), id(2), id(3), id(4)];
+    let usage = world.images.store.disk_usage().unwrap();
+    let total = usage.blob_bytes + usage.layer_bytes;
+    let mark = |max_bytes, idle_ns| ImageStoreMark { max_bytes, idle_ns };
+    let trim = |mark, keep: &[Digest]| {
+        let removed = world.images.trim(&mark, keep).unwrap();
+        let ids = removed.into_iter().filter_map(|removed| match removed {
+            Removed::Deleted(id) => Some(id),
+            Removed::Untagged(_) => None,
+        });
+        ids.collect::<Vec<_>>()
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(trim(mark(total, 0), &[]), none, "it fits");
+    assert_eq!(trim(mark(1, i64::MAX), &[]), none, "nothing is idle for that long");
+    world.add_container(&ids[0], 'a');
+    // One of them is enough, and it is not the one that came last.
+    assert_eq!(trim(mark(total - 1, 0), &ids[1..2]), [ids[2].to_string()]);
+    assert_eq!(trim(mark(1, 0), &ids[3..]), [ids[1].to_string()]);
+    assert_eq!(trim(mark(1, 0), &ids[3..]), none);
+    assert_eq!(world.images.list().unwrap().len(), 2);
 }
 
 #[test]
