@@ -262,6 +262,9 @@ fn prune_takes_the_unnamed_and_with_all_the_unused() {
     assert_eq!(world.images.prune(&all).unwrap().0.len(), 2);
 }
 
+/// Mixes tried by a test.
+const SEEDS: u64 = 12;
+
 /// Images over a few shared layers, some named twice, unnamed, used or hidden, in a
 /// different mix for every seed.
 fn mixed(seed: u64) -> World {
@@ -301,7 +304,7 @@ fn mixed(seed: u64) -> World {
 #[test]
 fn a_rehearsed_prune_is_the_prune() {
     let none = HashSet::new();
-    for seed in 0..40 {
+    for seed in 0..SEEDS {
         let world = mixed(seed);
         for all in [false, true] {
             let pruning = Pruning { all, choose: &|_| true, gone: &none };
@@ -318,7 +321,7 @@ fn a_rehearsed_prune_is_the_prune() {
 
 #[test]
 fn a_rehearsed_removal_is_the_removal() {
-    for seed in 0..40 {
+    for seed in 0..SEEDS {
         let world = mixed(seed);
         let mut keys: Vec<String> = Vec::new();
         for view in world.images.list().unwrap() {
