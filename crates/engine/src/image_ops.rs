@@ -1,13 +1,17 @@
 //! Images, as the engine's callers see them: the blocking work of `images` off the
 //! async threads, with the events it causes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use capsa_image::registry::{Access, Cancel};
 use capsa_oci::{Digest, Empty, ExecConfig, Reference};
 use tokio::task::block_in_place;
+
+pub use capsa_image::{ChangeKind, Difference};
+
+pub use crate::images::{ImagesUsage, TreeLayer, TreeView};
 
 use crate::container::files;
 use crate::container::record::Record;
@@ -69,6 +73,19 @@ impl ImageOps {
         block_in_place(|| self.world.images.history(key))
     }
 
+    /// It by its layers, and what of them is wasted.
+    pub async fn tree(&self, key: &str) -> Result<TreeView> {
+        let (images, key) = (self.world.images.clone(), key.to_owned());
+        blocking(move || images.tree(&key)).await
+    }
+
+    /// What differs from one image's files to another's.
+    pub async fn differences(&self, from: &str, to: &str) -> Result<Vec<Difference>> {
+        let images = self.world.images.clone();
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || images.differences(&from, &to)).await
+    }
+
     /// Names it.
     pub async fn tag(&self, key: &str, reference: &Reference) -> Result<()> {
         let id = block_in_place(|| {
@@ -81,12 +98,26 @@ impl ImageOps {
 
     /// Takes a name away, or the image; `prune` takes its unnamed parents along.
     pub async fn remove(&self, key: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
-        let is_running = |id: &str| {
-            self.world.registry.find(id).is_ok_and(|handle| handle.record().live.pid != 0)
-        };
+        let is_running = |id: &str| self.is_running(id);
         let removed = block_in_place(|| self.world.images.remove(key, force, prune, &is_running))?;
-        self.tell_removed(&removed);
+        self.tell_removed(&removed, None);
         Ok(removed)
+    }
+
+    /// What [`Self::remove`] would do now, and the bytes it would free.
+    pub async fn rehearse_removal(
+        &self,
+        key: &str,
+        force: bool,
+        prune: bool,
+    ) -> Result<(Vec<Removed>, u64)> {
+        let is_running = |id: &str| self.is_running(id);
+        block_in_place(|| self.world.images.rehearse_removal(key, force, prune, &is_running))
+    }
+
+    /// What images take on disk.
+    pub async fn usage(&self) -> Result<ImagesUsage> {
+        block_in_place(|| self.world.images.usage())
     }
 
     /// Reads an archive.
@@ -95,10 +126,11 @@ impl ImageOps {
         // A client that has left is told nothing.
         let tell = move |line| drop(progress.send(line));
         let loaded = blocking(move || images.load(archive, &tell)).await?;
-        for image in loaded {
+        for image in &loaded {
             let name = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
             self.event("load", image.id.as_str(), &name);
         }
+        self.trim(loaded.into_iter().map(|image| image.id).collect()).await;
         Ok(())
     }
 
@@ -126,6 +158,7 @@ impl ImageOps {
         let id =
             blocking(move || images.import(tar, reference.as_ref(), &changes, &message)).await?;
         self.event("import", id.as_str(), &name.unwrap_or_else(|| id.to_string()));
+        self.trim(vec![id.clone()]).await;
         Ok(id)
     }
 
@@ -149,6 +182,7 @@ impl ImageOps {
         }
         let id = made?;
         self.world.container_event(&record, "commit", []);
+        self.trim(vec![id.clone()]).await;
         Ok(id)
     }
 
@@ -166,9 +200,10 @@ impl ImageOps {
             wanted.iter().map(pull).collect::<Result<Vec<_>>>()
         })
         .await?;
-        for image in pulled {
+        for image in &pulled {
             self.event("pull", &image.name, &image.name);
         }
+        self.trim(pulled.into_iter().map(|image| image.id).collect()).await;
         Ok(())
     }
 
@@ -210,18 +245,53 @@ impl ImageOps {
         all: bool,
         choose: impl Fn(&ImageView) -> bool + Send,
     ) -> Result<(Vec<Removed>, Pruned)> {
-        let pruning = Pruning { all, choose: &choose };
+        let pruning = Pruning { all, choose: &choose, gone: &HashSet::new() };
         let (removed, pruned) = block_in_place(|| self.world.images.prune(&pruning))?;
-        self.tell_removed(&removed);
+        self.tell_removed(&removed, None);
         Ok((removed, pruned))
     }
 
-    fn tell_removed(&self, removed: &[Removed]) {
+    /// What [`Self::prune`] would do if the containers `gone` were removed before.
+    pub async fn rehearse_prune(
+        &self,
+        all: bool,
+        choose: impl Fn(&ImageView) -> bool + Send,
+        gone: &HashSet<String>,
+    ) -> Result<(Vec<Removed>, Pruned)> {
+        let pruning = Pruning { all, choose: &choose, gone };
+        block_in_place(|| self.world.images.rehearse_prune(&pruning))
+    }
+
+    /// Makes room after an image has come, if the settings ask for it. Whoever brought it
+    /// got it, so a failure here is not theirs.
+    async fn trim(&self, came: Vec<Digest>) {
+        let Some(mark) = self.world.config.image_store else { return };
+        let own = Self::new(Arc::clone(&self.world));
+        // All of it there: events come also when the client has left.
+        let trimming = blocking(move || {
+            let removed = own.world.images.trim(&mark, &came)?;
+            own.tell_removed(&removed, Some("image-store-max"));
+            Ok(())
+        });
+        if let Err(error) = trimming.await {
+            tracing::warn!(%error, "old images not removed");
+        }
+    }
+
+    fn is_running(&self, id: &str) -> bool {
+        self.world.registry.find(id).is_ok_and(|handle| handle.record().live.pid != 0)
+    }
+
+    /// `reason` is the setting that had them removed, when no user did.
+    fn tell_removed(&self, removed: &[Removed], reason: Option<&str>) {
         for step in removed {
-            match step {
-                Removed::Untagged(name) => self.event("untag", name, name),
-                Removed::Deleted(id) => self.event("delete", id, id),
-            }
+            let (action, name) = match step {
+                Removed::Untagged(name) => ("untag", name),
+                Removed::Deleted(id) => ("delete", id),
+            };
+            let mut attributes = BTreeMap::from([("name".to_owned(), name.clone())]);
+            attributes.extend(reason.map(|reason| ("reason".to_owned(), reason.to_owned())));
+            self.world.events.emit("image", action, name, attributes);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Networks, as callers see them: the default bridge, host, none, and bridges that
 //! users make.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::task::block_in_place;
@@ -83,12 +84,7 @@ impl Networks {
     /// Removes unused networks for which `choose` says so.
     pub async fn prune(&self, choose: impl Fn(&NetworkView) -> bool + Send) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        for network in self.world.networks.all() {
-            let view = self.view(&network);
-            let used = self.is_asked_for(&network);
-            if used || network.name == crate::network::DEFAULT || !choose(&view) {
-                continue;
-            }
+        for network in self.prunable(choose, &HashSet::new()) {
             if self.remove(&network.id).await.is_ok() {
                 pruned.removed.push(network.name);
             }
@@ -96,12 +92,38 @@ impl Networks {
         Ok(pruned)
     }
 
+    /// What [`Self::prune`] would remove if the containers `gone` were removed before.
+    pub fn rehearse_prune(
+        &self,
+        choose: impl Fn(&NetworkView) -> bool,
+        gone: &HashSet<String>,
+    ) -> Pruned {
+        let names = self.prunable(choose, gone).into_iter().map(|network| (network.name, 0));
+        names.collect()
+    }
+
+    fn prunable(
+        &self,
+        choose: impl Fn(&NetworkView) -> bool,
+        gone: &HashSet<String>,
+    ) -> Vec<Network> {
+        let mut found = self.world.networks.all();
+        found.retain(|network| {
+            network.name != crate::network::DEFAULT
+                && !self.is_asked_for(network, gone)
+                && choose(&self.view(network))
+        });
+        found
+    }
+
     /// Whether any container, running or not, belongs on it.
-    fn is_asked_for(&self, network: &Network) -> bool {
+    fn is_asked_for(&self, network: &Network, gone: &HashSet<String>) -> bool {
         self.world.registry.all().into_iter().any(|handle| {
-            match &handle.record().spec.network.mode {
+            let record = handle.record();
+            match &record.spec.network.mode {
                 crate::spec::NetworkMode::Named(key) => {
-                    *key == network.name || network.id.starts_with(key.as_str())
+                    !gone.contains(&record.id)
+                        && (*key == network.name || network.id.starts_with(key.as_str()))
                 }
                 _ => false,
             }

@@ -29,6 +29,17 @@ pub struct EngineConfig {
     /// Registries and the base URLs tried before them, in order: a name, `*.example.com`, or
     /// `*` for all.
     pub registry_mirrors: Vec<(String, Vec<String>)>,
+    /// When old images make room for new ones; never when absent.
+    pub image_store: Option<ImageStoreMark>,
+}
+
+/// How large the store of images may get, and what may go then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageStoreMark {
+    /// Bytes of blobs and layers.
+    pub max_bytes: u64,
+    /// Nanoseconds for which an image must not have been used.
+    pub idle_ns: i64,
 }
 
 /// What to fetch from or send to a registry, and who asks.
@@ -173,6 +184,17 @@ pub struct Pruned {
     pub removed: Vec<String>,
     /// Bytes given back.
     pub bytes: u64,
+}
+
+impl FromIterator<(String, u64)> for Pruned {
+    fn from_iter<I: IntoIterator<Item = (String, u64)>>(items: I) -> Self {
+        let mut pruned = Self::default();
+        for (name, bytes) in items {
+            pruned.removed.push(name);
+            pruned.bytes += bytes;
+        }
+        pruned
+    }
 }
 
 /// Facts about the engine and its host.

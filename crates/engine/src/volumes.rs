@@ -1,6 +1,6 @@
 //! Volumes: directories that outlive containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use capsa_store::{Durability, VolumeRow};
@@ -117,17 +117,42 @@ impl Volumes {
     /// Removes unused volumes for which `choose` says so.
     pub async fn prune(&self, choose: impl Fn(&VolumeView) -> bool + Send) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        for volume in self.list()? {
-            if !choose(&volume) || !self.users(&volume.name).is_empty() {
-                continue;
-            }
-            let bytes = tokio::task::block_in_place(|| self.world.store.volume_size(&volume.name))?;
-            if self.remove(&volume.name, false).await.is_ok() {
-                pruned.removed.push(volume.name);
+        for (name, bytes) in self.prunable(choose, &HashSet::new())? {
+            if self.remove(&name, false).await.is_ok() {
+                pruned.removed.push(name);
                 pruned.bytes += bytes;
             }
         }
         Ok(pruned)
+    }
+
+    /// What [`Self::prune`] would remove if the containers `gone` were removed before.
+    pub fn rehearse_prune(
+        &self,
+        choose: impl Fn(&VolumeView) -> bool,
+        gone: &HashSet<String>,
+    ) -> Result<Pruned> {
+        Ok(self.prunable(choose, gone)?.into_iter().collect())
+    }
+
+    /// Bytes of a volume's files.
+    pub fn size(&self, name: &str) -> Result<u64> {
+        Ok(tokio::task::block_in_place(|| self.world.store.volume_size(name))?)
+    }
+
+    fn prunable(
+        &self,
+        choose: impl Fn(&VolumeView) -> bool,
+        gone: &HashSet<String>,
+    ) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for volume in self.list()? {
+            if choose(&volume) && self.users(&volume.name).iter().all(|user| gone.contains(user)) {
+                let bytes = self.size(&volume.name)?;
+                found.push((volume.name, bytes));
+            }
+        }
+        Ok(found)
     }
 
     fn view(&self, row: &VolumeRow) -> Result<VolumeView> {

@@ -26,6 +26,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use crate::tar::{Entry, Kind, Reader, Time};
+use crate::tree::disk_size;
 use crate::{Error, Limits, Result};
 
 /// The attribute that makes a directory hide the one below it.
@@ -103,6 +104,8 @@ struct State {
     applied: Applied,
     /// The last parent directory: entries of one directory come together.
     parent: Option<(PathBuf, Rc<OwnedFd>)>,
+    /// Something this archive brought was replaced by something later in it.
+    replaced: bool,
     /// Directories and their times, set last because files in them change them.
     dir_times: Vec<(PathBuf, Time)>,
 }
@@ -128,6 +131,10 @@ impl Unpacker<'_> {
         }
         reader.drain()?;
         self.restore_dir_times()?;
+        if self.layer && self.state.replaced {
+            // The sum of the entries is more than what is there.
+            self.state.applied.size = disk_size(self.root)?;
+        }
         Ok(self.state.applied)
     }
 
@@ -311,6 +318,7 @@ impl Unpacker<'_> {
             }
         }
         self.state.parent = None;
+        self.state.replaced = true;
         remove_tree(place.dir, place.name).map_err(|errno| failed("remove", place.path, errno))?;
         make().map_err(|errno| failed("create", place.path, errno))
     }

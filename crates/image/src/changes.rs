@@ -153,7 +153,7 @@ fn names_in(root: &RootDir, path: &Path) -> Result<Vec<OsString>> {
     Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
-fn is_opaque(dir: impl AsFd, name: &OsStr, path: &Path) -> Result<bool> {
+pub(crate) fn is_opaque(dir: impl AsFd, name: &OsStr, path: &Path) -> Result<bool> {
     let value = xattr_at(dir.as_fd(), name, OPAQUE);
     let value = value.map_err(|errno| failed("getxattr", path, errno))?;
     Ok(value.as_deref() == Some(b"y"))

@@ -1,12 +1,14 @@
 //! Containers: create, list, inspect and the verbs that change one.
 
+use std::collections::HashSet;
+
 use capsa_api::json;
 use capsa_api::types::{
     Change, ContainersPruned, CreateRequest, CreateResponse, HostConfig, TopResponse,
     UpdateResponse,
 };
 use capsa_engine::options::WaitCondition;
-use capsa_engine::view::ChangeKind;
+use capsa_engine::view::{ChangeKind, ContainerView};
 use hyper::StatusCode;
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ use crate::error::{ApiError, Result};
 use crate::filter::containers::{ContainerFilter, KEYS};
 use crate::filter::prune::{self, PruneFilter};
 use crate::reply::{self, Reply};
-use crate::request::Call;
+use crate::request::{AFTER, Call, DRY_RUN};
 use crate::router::routes;
 use crate::time;
 
@@ -247,12 +249,28 @@ async fn remove(call: Call) -> Result<Reply> {
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
+/// The containers that a rehearsal takes for gone, by the filters of its own request.
+pub(crate) fn gone_before(call: &Call) -> Result<HashSet<String>> {
+    if call.query(AFTER) != "containers" {
+        return Ok(HashSet::new());
+    }
+    let filter = PruneFilter::new(call.filters(&["label", "label!", "until", "dangling", "all"])?)?;
+    let gone = call.engine.containers().rehearse_prune(|view| pruned_by(&filter, view))?;
+    Ok(gone.removed.into_iter().collect())
+}
+
+fn pruned_by(filter: &PruneFilter, view: &ContainerView) -> bool {
+    filter.takes(&view.resolved.labels, view.created_ns)
+}
+
 async fn prune(call: Call) -> Result<Reply> {
     let filter = PruneFilter::new(call.filters(prune::KEYS)?)?;
-    let choose = move |view: &capsa_engine::view::ContainerView| {
-        filter.takes(&view.resolved.labels, view.created_ns)
+    let choose = move |view: &ContainerView| pruned_by(&filter, view);
+    let containers = call.engine.containers();
+    let pruned = match call.flag(DRY_RUN) {
+        true => containers.rehearse_prune(choose)?,
+        false => containers.prune(choose).await?,
     };
-    let pruned = call.engine.containers().prune(choose).await?;
     let containers_deleted = (!pruned.removed.is_empty()).then_some(pruned.removed);
     Ok(reply::ok(&ContainersPruned { containers_deleted, space_reclaimed: pruned.bytes }))
 }

@@ -12,6 +12,7 @@ use capsa_oci::{Digest, Reference};
 use hyper::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::containers::gone_before;
 use crate::convert::image;
 use crate::convert::registry::{credentials, platform};
 use crate::error::{ApiError, Result};
@@ -19,7 +20,7 @@ use crate::filter::boolean;
 use crate::filter::images::{ImageFilter, KEYS};
 use crate::filter::prune::PruneFilter;
 use crate::reply::{self, Reply, ReplyBody};
-use crate::request::Call;
+use crate::request::{Call, DRY_RUN};
 use crate::router::routes;
 
 const TAR: &str = "application/x-tar";
@@ -45,10 +46,18 @@ async fn list(call: Call) -> Result<Reply> {
     let images = call.engine.images();
     let created = |key: String| async move { Ok(image::created_s(&images.inspect(&key).await?)) };
     let filter = ImageFilter::new(call.filters(KEYS)?, created).await?;
+    let usage = match call.flag("shared-size") {
+        true => Some(images.usage().await?),
+        false => None,
+    };
     let mut lines = Vec::new();
     for mut view in images.list().await? {
         if filter.passes(&view) && filter.choose_names(&mut view) {
-            lines.push(image::summary(&view, call.version));
+            let mut line = image::summary(&view, call.version);
+            if let Some(usage) = &usage {
+                line.shared_size = image::shared_size(usage, &view);
+            }
+            lines.push(line);
         }
     }
     Ok(reply::ok(&lines))
@@ -145,6 +154,11 @@ async fn tag(call: Call) -> Result<Reply> {
 
 async fn remove(call: Call) -> Result<Reply> {
     let (force, prune) = (call.flag("force"), !call.flag("noprune"));
+    if call.flag(DRY_RUN) {
+        let images = call.engine.images();
+        let (steps, bytes) = images.rehearse_removal(&call.name, force, prune).await?;
+        return Ok(reply::ok(&pruned(steps, bytes)));
+    }
     let removed = call.engine.images().remove(&call.name, force, prune).await?;
     Ok(reply::ok(&shown(removed)))
 }
@@ -157,9 +171,17 @@ async fn prune(call: Call) -> Result<Reply> {
         let labels = view.config.config.as_ref().and_then(|c| c.labels.clone()).unwrap_or_default();
         filter.takes(&labels, image::created_s(view).saturating_mul(NS))
     };
-    let (removed, pruned) = call.engine.images().prune(all, choose).await?;
+    let images = call.engine.images();
+    let (removed, gone) = match call.flag(DRY_RUN) {
+        true => images.rehearse_prune(all, choose, &gone_before(&call)?).await?,
+        false => images.prune(all, choose).await?,
+    };
+    Ok(reply::ok(&pruned(removed, gone.bytes)))
+}
+
+fn pruned(removed: Vec<Removed>, bytes: u64) -> ImagesPruned {
     let images_deleted = (!removed.is_empty()).then(|| shown(removed));
-    Ok(reply::ok(&ImagesPruned { images_deleted, space_reclaimed: pruned.bytes }))
+    ImagesPruned { images_deleted, space_reclaimed: bytes }
 }
 
 async fn commit(call: Call) -> Result<Reply> {

@@ -16,6 +16,7 @@ mod hijack;
 mod images;
 mod listen;
 mod networks;
+mod own;
 mod raw;
 mod reply;
 mod request;
@@ -26,6 +27,6 @@ mod time;
 mod volumes;
 
 pub use capsa_engine::Engine;
-pub use capsa_engine::options::EngineConfig;
+pub use capsa_engine::options::{EngineConfig, ImageStoreMark};
 pub use connection::serve;
 pub use listen::{ListenError, Listener};

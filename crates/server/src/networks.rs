@@ -5,12 +5,13 @@ use capsa_api::types::{
 };
 use hyper::StatusCode;
 
+use crate::containers::gone_before;
 use crate::convert::network;
 use crate::error::{ApiError, Result};
 use crate::filter::networks::{KEYS, NetworkFilter, is_predefined};
 use crate::filter::prune::{self, PruneFilter};
 use crate::reply::{self, Reply};
-use crate::request::Call;
+use crate::request::{Call, DRY_RUN};
 use crate::router::routes;
 
 routes! {
@@ -74,7 +75,11 @@ async fn prune(call: Call) -> Result<Reply> {
     let choose = move |view: &capsa_engine::view::NetworkView| {
         !is_predefined(view) && filter.takes(&view.labels, view.created_ns)
     };
-    let pruned = call.engine.networks().prune(choose).await?;
+    let networks = call.engine.networks();
+    let pruned = match call.flag(DRY_RUN) {
+        true => networks.rehearse_prune(choose, &gone_before(&call)?),
+        false => networks.prune(choose).await?,
+    };
     let networks_deleted = (!pruned.removed.is_empty()).then_some(pruned.removed);
     Ok(reply::ok(&NetworksPruned { networks_deleted }))
 }

@@ -18,6 +18,12 @@ use tokio::sync::mpsc;
 
 use crate::error::{ApiError, Result};
 
+/// A parameter of our own, which no client of Docker sends: say what would be removed,
+/// and remove nothing.
+pub(crate) const DRY_RUN: &str = "dryrun";
+/// Beside it, with the value `containers`: as if stopped containers had been pruned before.
+pub(crate) const AFTER: &str = "after";
+
 /// The largest JSON body; a seccomp profile in a create body may have tens of kilobytes.
 const JSON_MAX: usize = 8 << 20;
 const UPLOAD_QUEUE: usize = 8;

@@ -14,7 +14,7 @@ use hyper::{Method, StatusCode};
 use crate::error::{ApiError, NO_SWARM, Result};
 use crate::reply::Reply;
 use crate::request::Call;
-use crate::{containers, events, execs, images, networks, streams, system, volumes};
+use crate::{containers, events, execs, images, networks, own, streams, system, volumes};
 
 /// What serves a route.
 pub(crate) type Serve = fn(Call) -> Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
@@ -104,6 +104,7 @@ fn tables(first: &str) -> Result<&'static [&'static [Route]]> {
         "events" => const { &[events::ROUTES] },
         "_ping" | "version" | "info" | "system" | "auth" | "build" | "session" | "grpc"
         | "plugins" | "distribution" => const { &[system::ROUTES] },
+        "capsa" => const { &[own::ROUTES] },
         "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs" => {
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM));
         }

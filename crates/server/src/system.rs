@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use capsa_api::Version;
 use capsa_api::types::{
-    AuthConfig, AuthResponse, BuildCache, Component, DiskUsage, IndexInfo, PlatformName,
-    PluginsInfo, RegistryConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion, UsageData,
+    AuthConfig, AuthResponse, BuildCache, Component, DiskUsage, ImageSummary, IndexInfo,
+    PlatformName, PluginsInfo, RegistryConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion,
+    UsageData,
 };
 use capsa_engine::Class;
 use capsa_oci::{Platform, Reference};
@@ -168,8 +169,13 @@ async fn disk_usage(call: Call) -> Result<Reply> {
     let mut usage = DiskUsage::default();
     if wanted("image") {
         let images = engine.images().list().await?;
-        usage.layers_size = inspect::signed(images.iter().map(|view| view.size).sum());
-        let lines = images.iter().map(|view| image::summary(view, call.version));
+        let taken = engine.images().usage().await?;
+        usage.layers_size = inspect::signed(taken.layers);
+        let lines = images.iter().map(|view| ImageSummary {
+            containers: inspect::signed(view.containers as u64),
+            shared_size: image::shared_size(&taken, view),
+            ..image::summary(view, call.version)
+        });
         usage.images = Some(lines.collect());
     }
     if wanted("container") {
@@ -187,7 +193,9 @@ async fn disk_usage(call: Call) -> Result<Reply> {
         let with_use = |view: &capsa_engine::view::VolumeView| {
             let ref_count = i64::try_from(engine.volumes().users(&view.name).len()).unwrap_or(-1);
             let mut shown = volume::show(view);
-            shown.usage_data = Some(UsageData { ref_count, size: -1 });
+            // One that went in the meantime takes no space.
+            let size = engine.volumes().size(&view.name).map_or(0, inspect::signed);
+            shown.usage_data = Some(UsageData { ref_count, size });
             shown
         };
         usage.volumes = Some(engine.volumes().list()?.iter().map(with_use).collect());

@@ -3,13 +3,14 @@
 use capsa_api::types::{VolumeList, VolumesPruned};
 use hyper::StatusCode;
 
+use crate::containers::gone_before;
 use crate::convert::volume;
 use crate::error::{ApiError, Result};
 use crate::filter::boolean;
 use crate::filter::prune::PruneFilter;
 use crate::filter::volumes::{KEYS, VolumeFilter};
 use crate::reply::{self, Reply};
-use crate::request::Call;
+use crate::request::{Call, DRY_RUN};
 use crate::router::routes;
 
 routes! {
@@ -57,7 +58,11 @@ async fn prune(call: Call) -> Result<Reply> {
     let choose = move |view: &capsa_engine::view::VolumeView| {
         (all || view.anonymous) && filter.takes(&view.labels, view.created_ns)
     };
-    let pruned = call.engine.volumes().prune(choose).await?;
+    let volumes = call.engine.volumes();
+    let pruned = match call.flag(DRY_RUN) {
+        true => volumes.rehearse_prune(choose, &gone_before(&call)?)?,
+        false => volumes.prune(choose).await?,
+    };
     let volumes_deleted = (!pruned.removed.is_empty()).then_some(pruned.removed);
     Ok(reply::ok(&VolumesPruned { volumes_deleted, space_reclaimed: pruned.bytes }))
 }

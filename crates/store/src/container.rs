@@ -3,6 +3,8 @@
 //! Names and id ranges are unique by constraint, and both are taken in the one
 //! transaction that inserts the row: two creates at once can't share either.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use capsa_oci::Digest;
 use capsa_sys::atomic::Durability;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -79,6 +81,8 @@ impl Store {
             )?
             .execute((&new.id, &new.name, new.image.as_str(), new.created_ns, range, &new.body))
             .map_err(|e| refused(db, e.into(), &new.id, &new.name, &new.image))?;
+            db.prepare_cached("UPDATE images SET used_ns = max(used_ns, ?2) WHERE id = ?1")?
+                .execute((new.image.as_str(), new.created_ns))?;
             for volume in &new.volumes {
                 refer_to_volume(db, &new.id, volume)?;
             }
@@ -169,7 +173,14 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn remove_container(&self, id: &str, durability: Durability) -> Result<bool> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
         self.write(durability, |db| {
+            db.prepare_cached(
+                "UPDATE images SET used_ns = max(used_ns, ?2)
+                 WHERE id = (SELECT image FROM containers WHERE id = ?1)",
+            )?
+            .execute((id, now))?;
             let mut delete = db.prepare_cached("DELETE FROM containers WHERE id = ?1")?;
             Ok(delete.execute([id])? > 0)
         })

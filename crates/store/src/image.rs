@@ -4,6 +4,8 @@
 //! [`Store::put_image`] is always durable, and it is where everything the image refers
 //! to becomes durable, with one syncfs(2).
 
+use std::collections::HashMap;
+
 use capsa_oci::Digest;
 use capsa_sys::atomic::{self, Durability};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -154,6 +156,19 @@ impl Store {
         self.inner
             .db
             .read(|db| strings(db, "SELECT id FROM containers WHERE image = ?1", id.as_str()))
+    }
+
+    /// When a container was last made of each image, or the last one removed, in nanoseconds
+    /// since 1970; 0 is never.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn image_uses(&self) -> Result<HashMap<Digest, i64>> {
+        self.inner.db.read(|db| {
+            let mut query = db.prepare_cached("SELECT id, used_ns FROM images")?;
+            let rows = query.query_map([], |row| Ok((digest_at(row, 0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     /// Lets `name` mean this image; returns the image it meant before.

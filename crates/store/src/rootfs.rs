@@ -61,12 +61,12 @@ impl Store {
         self.inner.trash.take(&place)
     }
 
-    /// Bytes a container has written: what its upper directory takes on disk.
+    /// Bytes a container has written: the files in its upper directory.
     ///
     /// # Errors
     /// `BadName`, or when a directory can't be read.
     pub fn rootfs_size(&self, id: &str) -> Result<u64> {
-        disk_bytes(&self.inner.layout.container(id)?.join("rootfs/upper"))
+        file_bytes(&self.inner.layout.container(id)?.join("rootfs/upper"))
     }
 
     /// Waits until everything taken away so far is deleted.
@@ -79,9 +79,9 @@ impl Store {
     }
 }
 
-/// Bytes the tree takes on disk, each hard-linked file once; what vanishes meanwhile
-/// counts nothing.
-pub(crate) fn disk_bytes(dir: &Path) -> Result<u64> {
+/// Bytes of the regular files of a tree, as layers count theirs: each hard-linked file
+/// once; what vanishes meanwhile counts nothing.
+pub(crate) fn file_bytes(dir: &Path) -> Result<u64> {
     let mut linked = HashSet::new();
     let mut bytes = 0;
     let mut pending = vec![dir.to_owned()];
@@ -96,10 +96,11 @@ pub(crate) fn disk_bytes(dir: &Path) -> Result<u64> {
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {
                 pending.push(entry.path());
-            } else if meta.nlink() > 1 && !linked.insert((meta.dev(), meta.ino())) {
-                continue;
+            } else if meta.is_file()
+                && (meta.nlink() <= 1 || linked.insert((meta.dev(), meta.ino())))
+            {
+                bytes += meta.len();
             }
-            bytes += meta.blocks() * 512;
         }
     }
     Ok(bytes)

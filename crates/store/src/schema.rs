@@ -4,7 +4,8 @@
 //! blobs             one file in blobs/sha256 each; `unsynced` = the boot it was written in,
 //!                   NULL once it is on the disk for good
 //! layers            one directory in layers each; `size` in bytes as unpacked; `unsynced` likewise
-//! images            id = digest of the config; body = the caller's record
+//! images            id = digest of the config; body = the caller's record; `used_ns` = when a
+//!                   container was last made of it, or the last one removed
 //!  ├─ image_blobs   which blobs (manifest, config, packed layers) an image keeps   -> blobs
 //!  └─ image_layers  which layers, lowest first                                     -> layers
 //! tags              a name of an image                                             -> images
@@ -29,7 +30,7 @@ use rusqlite::Connection;
 
 use crate::{Error, Result};
 
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 CREATE TABLE blobs (
@@ -115,6 +116,8 @@ CREATE TABLE container_volumes (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX container_volumes_by_volume ON container_volumes (volume);
 ";
+
+const V2: &str = "ALTER TABLE images ADD COLUMN used_ns INTEGER NOT NULL DEFAULT 0;";
 
 /// Brings the database to the last version, each step in a transaction of its own.
 pub(crate) fn migrate(conn: &mut Connection, root: &std::path::Path) -> Result<()> {

@@ -8,6 +8,7 @@ use capsa_oci::Digest;
 use capsa_sys::atomic::Durability;
 use rusqlite::Connection;
 
+use crate::db::Writer;
 use crate::image::digest_at;
 use crate::lease::LeaseKey;
 use crate::{Result, Store, fault, layout};
@@ -39,10 +40,13 @@ pub struct DiskUsage {
     pub reclaimable_bytes: u64,
 }
 
+/// The parameter is a JSON array of image ids that are taken for gone.
 const LOOSE_BLOBS: &str = "SELECT digest, size FROM blobs
-     WHERE NOT EXISTS (SELECT 1 FROM image_blobs i WHERE i.digest = blobs.digest)";
+     WHERE NOT EXISTS (SELECT 1 FROM image_blobs i WHERE i.digest = blobs.digest
+                       AND i.image NOT IN (SELECT value FROM json_each(?1)))";
 const LOOSE_LAYERS: &str = "SELECT chain_id, size FROM layers
-     WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.chain_id = layers.chain_id)";
+     WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.chain_id = layers.chain_id
+                       AND i.image NOT IN (SELECT value FROM json_each(?1)))";
 
 impl Store {
     /// Removes every blob and layer that no image and no lease holds, and unfinished
@@ -54,10 +58,7 @@ impl Store {
         self.sweep_partials()?;
         let inner = &self.inner;
         let mut writer = inner.db.lock();
-        let mut blobs = writer.read(|db| loose(db, LOOSE_BLOBS))?;
-        let mut layers = writer.read(|db| loose(db, LOOSE_LAYERS))?;
-        blobs.retain(|(digest, _)| !writer.leases.contains_key(&LeaseKey::Blob(digest.clone())));
-        layers.retain(|(chain, _)| !writer.leases.contains_key(&LeaseKey::Layer(chain.clone())));
+        let Loose { blobs, layers } = sweepable(&writer, &[])?;
         if blobs.is_empty() && layers.is_empty() {
             return Ok(Swept::default());
         }
@@ -81,9 +82,15 @@ impl Store {
             fault::point(inner.layout.root())?;
             inner.trash.take(&inner.layout.layer(chain_id))?;
         }
-        let bytes = blobs.iter().chain(&layers).map(|(_, size)| size).sum();
-        let names = |rows: Vec<(Digest, u64)>| rows.into_iter().map(|(name, _)| name).collect();
-        Ok(Swept { blobs: names(blobs), layers: names(layers), bytes })
+        Ok(Loose { blobs, layers }.into())
+    }
+
+    /// What [`Self::sweep`] would take away now if the images `gone` were removed before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn would_sweep(&self, gone: &[Digest]) -> Result<Swept> {
+        Ok(sweepable(&self.inner.db.lock(), gone)?.into())
     }
 
     /// Bytes of all blobs and layers, shared ones once.
@@ -98,7 +105,7 @@ impl Store {
             let (blob_bytes, blobs) = total("SELECT coalesce(sum(size), 0), count(*) FROM blobs")?;
             let (layer_bytes, layers) =
                 total("SELECT coalesce(sum(size), 0), count(*) FROM layers")?;
-            let loose = [loose(db, LOOSE_BLOBS)?, loose(db, LOOSE_LAYERS)?].concat();
+            let loose = [loose(db, LOOSE_BLOBS, &[])?, loose(db, LOOSE_LAYERS, &[])?].concat();
             let reclaimable_bytes = loose.iter().map(|(_, size)| size).sum();
             Ok(DiskUsage { blob_bytes, blobs, layer_bytes, layers, reclaimable_bytes })
         })
@@ -164,7 +171,7 @@ impl Store {
     ) -> Result<()> {
         let known = self.keys(&format!("SELECT {key} FROM {table}"))?;
         let present = self.trash_unknown(dir, &known, to_key)?;
-        let rows = self.inner.db.read(|db| loose(db, loose_rows))?;
+        let rows = self.inner.db.read(|db| loose(db, loose_rows, &[]))?;
         let gone: Vec<_> = rows.iter().filter(|(d, _)| !present.contains(d.as_str())).collect();
         if gone.is_empty() {
             return Ok(());
@@ -206,8 +213,35 @@ impl Store {
     }
 }
 
-fn loose(db: &Connection, sql: &str) -> Result<Vec<(Digest, u64)>> {
+/// Blobs and layers that may go, with their sizes.
+struct Loose {
+    blobs: Vec<(Digest, u64)>,
+    layers: Vec<(Digest, u64)>,
+}
+
+impl From<Loose> for Swept {
+    fn from(loose: Loose) -> Self {
+        let bytes = loose.blobs.iter().chain(&loose.layers).map(|(_, size)| size).sum();
+        let names = |rows: Vec<(Digest, u64)>| rows.into_iter().map(|(name, _)| name).collect();
+        Self { blobs: names(loose.blobs), layers: names(loose.layers), bytes }
+    }
+}
+
+/// What no image but those that are `gone`, and no lease holds.
+fn sweepable(writer: &Writer, gone: &[Digest]) -> Result<Loose> {
+    let mut blobs = writer.read(|db| loose(db, LOOSE_BLOBS, gone))?;
+    let mut layers = writer.read(|db| loose(db, LOOSE_LAYERS, gone))?;
+    blobs.retain(|(digest, _)| !writer.leases.contains_key(&LeaseKey::Blob(digest.clone())));
+    layers.retain(|(chain, _)| !writer.leases.contains_key(&LeaseKey::Layer(chain.clone())));
+    Ok(Loose { blobs, layers })
+}
+
+fn loose(db: &Connection, sql: &str, gone: &[Digest]) -> Result<Vec<(Digest, u64)>> {
+    // Digests need no escaping.
+    let gone: Vec<String> = gone.iter().map(|digest| format!("\"{digest}\"")).collect();
     let mut query = db.prepare_cached(sql)?;
-    let rows = query.query_map([], |row| Ok((digest_at(row, 0)?, row.get(1)?)))?;
+    let rows = query.query_map([format!("[{}]", gone.join(","))], |row| {
+        Ok((digest_at(row, 0)?, row.get(1)?))
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

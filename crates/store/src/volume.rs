@@ -168,7 +168,7 @@ impl Store {
     /// # Errors
     /// `BadName`, or when a directory can't be read.
     pub fn volume_size(&self, name: &str) -> Result<u64> {
-        rootfs::disk_bytes(&self.volume_dir(name)?)
+        rootfs::file_bytes(&self.volume_dir(name)?)
     }
 
     /// Removes a volume and its data; false if there is none.

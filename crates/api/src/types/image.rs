@@ -95,6 +95,56 @@ pub struct ImagesPruned {
     pub space_reclaimed: u64,
 }
 
+/// `GET /capsa/images/{name}/tree`, which only this engine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageTree {
+    pub id: String,
+    /// Bytes of all layers.
+    pub size: u64,
+    /// Bytes of them that no container can see.
+    pub wasted: u64,
+    /// Top first.
+    pub layers: Vec<ImageTreeLayer>,
+    /// Where most is wasted, largest first.
+    pub largest: Vec<WastedPath>,
+}
+
+/// One layer: what it does to those below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageTreeLayer {
+    #[serde(rename = "DiffID")]
+    pub diff_id: String,
+    pub size: u64,
+    pub created_by: String,
+    pub added: u64,
+    pub changed: u64,
+    pub deleted: u64,
+    /// Bytes of lower layers that it hides.
+    pub wasted: u64,
+}
+
+/// A path that a higher layer replaces or deletes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WastedPath {
+    pub path: String,
+    pub size: u64,
+    pub times: u64,
+}
+
+/// One line of `GET /capsa/images/{name}/diff?with=OTHER`, which only this engine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageDifference {
+    pub path: String,
+    /// 0 changed, 1 added, 2 deleted, as a container's changes have it.
+    pub kind: u8,
+    pub before: u64,
+    pub after: u64,
+}
+
 /// One line of the progress of load, import, pull, push and build.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

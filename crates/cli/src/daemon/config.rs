@@ -9,18 +9,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use capsa_server::EngineConfig;
+use capsa_server::{EngineConfig, ImageStoreMark};
 use serde_json::{Map, Value};
 use tracing::Level;
 
 use crate::create::map;
 use crate::failure::{Failure, Result};
+use crate::flags::values::{parse_duration, parse_size};
 use crate::flags::{Arity, Command, Flag, Matches};
 use crate::session::DEFAULT_SOCKET;
 
 const CONFIG_FILE: &str = "/etc/capsa/daemon.json";
 const DATA_ROOT: &str = "/var/lib/capsa";
 const EXEC_ROOT: &str = "/run/capsa";
+const IMAGE_IDLE: &str = "10m";
 
 /// `capsa daemon`.
 pub(super) static DAEMON: Command = Command {
@@ -41,6 +43,14 @@ pub(super) static DAEMON: Command = Command {
         Flag::list("dns", "Name server for containers"),
         Flag::text("exec-root", "Where the state of running containers is (default /run/capsa)"),
         Flag::list("host", "Socket to listen on, unix:///path or tcp:// on loopback").short('H'),
+        Flag::text(
+            "image-store-idle",
+            "How long an image must not have been used before it may go (default 10m)",
+        ),
+        Flag::text(
+            "image-store-max",
+            "Size, such as 20g, above which unused images go, the longest unused first (default none)",
+        ),
         Flag::list(
             "insecure-registry",
             "Registry, HOST[:PORT], or network, whose certificate need not be good",
@@ -63,7 +73,7 @@ pub(super) static DAEMON: Command = Command {
 };
 
 /// Keys of the file and the flags they equal.
-const KEYS: [(&str, &str); 15] = [
+const KEYS: [(&str, &str); 17] = [
     ("bip", "bip"),
     ("data-root", "data-root"),
     ("graph", "data-root"),
@@ -71,6 +81,8 @@ const KEYS: [(&str, &str); 15] = [
     ("dns", "dns"),
     ("exec-root", "exec-root"),
     ("hosts", "host"),
+    ("image-store-idle", "image-store-idle"),
+    ("image-store-max", "image-store-max"),
     ("insecure-registries", "insecure-registry"),
     ("labels", "label"),
     ("log-driver", "log-driver"),
@@ -173,7 +185,22 @@ fn engine(merged: &Matches) -> Result<EngineConfig> {
             .map(str::to_owned)
             .collect(),
         registry_mirrors: mirrors(&merged.list("registry-mirror"))?,
+        image_store: image_store(merged)?,
     })
+}
+
+/// Off without a size, or with the size 0.
+fn image_store(merged: &Matches) -> Result<Option<ImageStoreMark>> {
+    let wrong = |flag: &str, why: String| Failure::said(format!("invalid {flag}: {why}"));
+    let text = merged.text("image-store-max").unwrap_or("0");
+    let max = parse_size(text).map_err(|why| wrong("image-store-max", why))?;
+    let text = merged.text("image-store-idle").unwrap_or(IMAGE_IDLE);
+    let idle_ns = parse_duration(text).map_err(|why| wrong("image-store-idle", why))?;
+    if idle_ns < 0 {
+        return Err(wrong("image-store-idle", format!("{text} is negative")));
+    }
+    let max_bytes = u64::try_from(max).ok().filter(|max| *max > 0);
+    Ok(max_bytes.map(|max_bytes| ImageStoreMark { max_bytes, idle_ns }))
 }
 
 /// `URL` means Docker Hub, `NAME=URL` another registry or a pattern of them.
@@ -346,6 +373,21 @@ mod tests {
         assert_eq!(settings.engine.log_options["max-size"], "1m");
         assert_eq!(settings.log_level, Level::DEBUG);
         assert_eq!(settings.pid_file, Some(PathBuf::from("/run/x.pid")));
+    }
+
+    #[test]
+    fn old_images_go_only_when_a_size_is_set() {
+        assert_eq!(settings("{}", &[]).unwrap().engine.image_store, None);
+        assert_eq!(settings("{}", &["--image-store-max", "0"]).unwrap().engine.image_store, None);
+        let set = settings(r#"{"image-store-max":"20g"}"#, &["--image-store-idle=1h"]).unwrap();
+        let mark = ImageStoreMark { max_bytes: 20 << 30, idle_ns: 3_600_000_000_000 };
+        assert_eq!(set.engine.image_store, Some(mark));
+        for bad in ["--image-store-max=x", "--image-store-idle=-1s"] {
+            assert!(
+                settings("{}", &[bad]).unwrap_err().starts_with("invalid image-store-"),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

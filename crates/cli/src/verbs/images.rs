@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::rc::Rc;
 
-use capsa_api::Payload;
 use capsa_api::encoding::{encode, with_query};
-use capsa_api::types::{HistoryItem, ImageDeleted, ImageSummary};
+use capsa_api::types::{HistoryItem, ImageDeleted, ImageSummary, ImagesPruned};
+use capsa_api::{Client, Payload};
 use capsa_oci::Reference;
 use hyper::Method;
 
@@ -47,6 +47,7 @@ pub(crate) static RM: Command = Command {
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     about: "Remove images",
     flags: &[&[
+        Flag::switch("dry-run", "Only show what would go"),
         Flag::switch("force", "Also when containers use it or other tags name it").short('f'),
         Flag::switch("no-prune", "Keep parents that have no tag"),
         Flag::list("platform", "Only this platform of the image"),
@@ -158,7 +159,7 @@ async fn ls(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
 }
 
 /// One row for each name of an image, one with `<none>` when it has none.
-fn describe(image: &ImageSummary, whole: bool, by_digest: bool) -> Vec<Value> {
+pub(super) fn describe(image: &ImageSummary, whole: bool, by_digest: bool) -> Vec<Value> {
     let split = |text: &str| {
         let at = text.rfind(':').filter(|at| !text[*at..].contains('/'));
         at.map_or((text.to_owned(), "<none>".to_owned()), |at| {
@@ -212,10 +213,10 @@ fn image_row(
     let id = if whole { image.id.as_str() } else { short_id(&image.id) };
     let unknown = || "N/A".to_owned();
     let shared =
-        if image.shared_size < 0 { unknown() } else { human_size(image.shared_size as f64, 3) };
+        if image.shared_size < 0 { unknown() } else { human_size(image.shared_size as f64, 4) };
     let unique = match image.shared_size {
         i64::MIN..0 => unknown(),
-        shared => human_size((image.size - shared) as f64, 3),
+        shared => human_size((image.size - shared) as f64, 4),
     };
     let containers = if image.containers < 0 { unknown() } else { image.containers.to_string() };
     let size = human_size(image.size as f64, 3);
@@ -248,6 +249,10 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
     if matches.flag("no-prune") {
         query.push(("noprune", "1"));
     }
+    if matches.flag("dry-run") {
+        query.push(("dryrun", "1"));
+        return rehearse(client, &matches.args, &query).await;
+    }
     let query = &query;
     each_argument(&matches.args, 1, |name| async move {
         let path = with_query(&format!("/images/{}", image_path(name)), query);
@@ -260,15 +265,32 @@ async fn rm(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
             }
             Err(error) => return Err(error.into()),
         };
-        let steps = done.into_iter().flat_map(|step| {
-            let untagged = step.untagged.map(|name| format!("Untagged: {name}"));
-            let deleted = step.deleted.map(|id| format!("Deleted: {id}"));
-            untagged.into_iter().chain(deleted)
-        });
-        let lines: Vec<String> = steps.collect();
-        Ok((!lines.is_empty()).then(|| lines.join("\n")))
+        Ok(steps(done))
     })
     .await
+}
+
+/// Each image as if it alone were removed.
+async fn rehearse(client: &Client, names: &[String], query: &[(&str, &str)]) -> Outcome {
+    each_argument(names, 1, |name| async move {
+        let path = with_query(&format!("/images/{}", image_path(name)), query);
+        let done: ImagesPruned = client.call(Method::DELETE, &path, Payload::Empty).await?;
+        let size = human_size(done.space_reclaimed as f64, 4);
+        let steps = steps(done.images_deleted.unwrap_or_default());
+        Ok(steps.map(|steps| format!("{steps}\nReclaimable: {size}")))
+    })
+    .await
+}
+
+/// What was done, a line each; nothing when there was nothing to do.
+fn steps(done: Vec<ImageDeleted>) -> Option<String> {
+    let steps = done.into_iter().flat_map(|step| {
+        let untagged = step.untagged.map(|name| format!("Untagged: {name}"));
+        let deleted = step.deleted.map(|id| format!("Deleted: {id}"));
+        untagged.into_iter().chain(deleted)
+    });
+    let lines: Vec<String> = steps.collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// An image's name in a path: slashes stay, everything odd is encoded.

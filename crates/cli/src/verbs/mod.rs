@@ -11,6 +11,7 @@ mod help;
 mod images;
 mod info;
 mod inspect;
+mod layers;
 mod lifecycle;
 mod logs;
 mod network;
@@ -90,6 +91,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &images::HISTORY,
     &images::LOAD,
     &images::SAVE,
+    &layers::TREE,
+    &layers::DIFF,
     &inspect::ANY,
     &inspect::CONTAINER,
     &inspect::IMAGE,

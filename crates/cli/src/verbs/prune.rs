@@ -4,7 +4,9 @@ use std::io::{BufRead, Write};
 use std::rc::Rc;
 
 use capsa_api::encoding::with_query;
-use capsa_api::types::{ContainersPruned, ImagesPruned, NetworksPruned, VolumesPruned};
+use capsa_api::types::{
+    ContainersPruned, ImageDeleted, ImagesPruned, NetworksPruned, VolumesPruned,
+};
 use capsa_api::{Client, Filters};
 
 use super::Outcome;
@@ -15,6 +17,7 @@ use crate::output::{line, out};
 use crate::session::Session;
 
 const FORCE: Flag = Flag::switch("force", "Don't ask").short('f');
+const DRY_RUN: Flag = Flag::switch("dry-run", "Only show what would go");
 const FILTER: Flag = Flag::filter("Only what KEY=VALUE holds for, such as until=24h").no_short();
 
 /// `capsa container prune`.
@@ -22,7 +25,7 @@ pub(crate) static CONTAINERS: Command = Command {
     names: &["container prune"],
     usage: "[OPTIONS]",
     about: "Remove every stopped container",
-    flags: &[&[FORCE, FILTER]],
+    flags: &[&[DRY_RUN, FORCE, FILTER]],
     arity: Arity::None,
     interspersed: true,
     run: |session, matches| Box::pin(one(session, matches, Part::Containers)),
@@ -33,7 +36,7 @@ pub(crate) static IMAGES: Command = Command {
     names: &["image prune"],
     usage: "[OPTIONS]",
     about: "Remove images that nothing uses",
-    flags: &[&[Flag::switch("all", "Those with a name too").short('a'), FORCE, FILTER]],
+    flags: &[&[Flag::switch("all", "Those with a name too").short('a'), DRY_RUN, FORCE, FILTER]],
     arity: Arity::None,
     interspersed: true,
     run: |session, matches| Box::pin(one(session, matches, Part::Images)),
@@ -44,7 +47,7 @@ pub(crate) static VOLUMES: Command = Command {
     names: &["volume prune"],
     usage: "[OPTIONS]",
     about: "Remove volumes that nothing uses",
-    flags: &[&[Flag::switch("all", "Those with a name too").short('a'), FORCE, FILTER]],
+    flags: &[&[Flag::switch("all", "Those with a name too").short('a'), DRY_RUN, FORCE, FILTER]],
     arity: Arity::None,
     interspersed: true,
     run: |session, matches| Box::pin(one(session, matches, Part::Volumes)),
@@ -55,7 +58,7 @@ pub(crate) static NETWORKS: Command = Command {
     names: &["network prune"],
     usage: "[OPTIONS]",
     about: "Remove networks that nothing uses",
-    flags: &[&[FORCE, FILTER]],
+    flags: &[&[DRY_RUN, FORCE, FILTER]],
     arity: Arity::None,
     interspersed: true,
     run: |session, matches| Box::pin(one(session, matches, Part::Networks)),
@@ -68,6 +71,7 @@ pub(crate) static SYSTEM: Command = Command {
     about: "Remove everything that nothing uses",
     flags: &[&[
         Flag::switch("all", "Images with a name too").short('a'),
+        DRY_RUN,
         FORCE,
         FILTER,
         Flag::switch("volumes", "Anonymous volumes too"),
@@ -99,8 +103,14 @@ impl Part {
         }
     }
 
-    /// Prunes; says what went, and returns the bytes.
-    async fn prune(self, client: &Client, matches: &Matches, all: bool) -> Result<u64> {
+    /// Prunes; says what went, and returns the bytes. `more` is added to the query.
+    async fn prune(
+        self,
+        client: &Client,
+        matches: &Matches,
+        all: bool,
+        more: &[(&str, &str)],
+    ) -> Result<u64> {
         let mut filters = Filters::default();
         for text in matches.list("filter") {
             if let Some((key, value)) = text.split_once('=') {
@@ -113,52 +123,56 @@ impl Part {
             _ => {}
         }
         let json = filters.to_json();
-        let query = if filters.is_empty() { vec![] } else { vec![("filters", json.as_str())] };
+        let mut query = more.to_vec();
+        if !filters.is_empty() {
+            query.push(("filters", json.as_str()));
+        }
+        let dry = matches.flag(DRY_RUN.long);
         let path = |resource: &str| with_query(&format!("/{resource}/prune"), &query);
         let (title, gone, bytes) = match self {
             Self::Containers => {
                 let done: ContainersPruned = client.post(&path("containers"), &()).await?;
-                (
-                    "Deleted Containers",
-                    done.containers_deleted.unwrap_or_default(),
-                    done.space_reclaimed,
-                )
+                ("Containers", done.containers_deleted.unwrap_or_default(), done.space_reclaimed)
             }
             Self::Networks => {
                 let done: NetworksPruned = client.post(&path("networks"), &()).await?;
-                ("Deleted Networks", done.networks_deleted.unwrap_or_default(), 0)
+                ("Networks", done.networks_deleted.unwrap_or_default(), 0)
             }
             Self::Volumes => {
                 let done: VolumesPruned = client.post(&path("volumes"), &()).await?;
-                ("Deleted Volumes", done.volumes_deleted.unwrap_or_default(), done.space_reclaimed)
+                ("Volumes", done.volumes_deleted.unwrap_or_default(), done.space_reclaimed)
             }
             Self::Images => {
                 let done: ImagesPruned = client.post(&path("images"), &()).await?;
                 let steps = done.images_deleted.unwrap_or_default().into_iter();
-                let lines = steps.flat_map(|step| {
-                    let untagged = step.untagged.map(|name| format!("untagged: {name}"));
-                    let deleted = step.deleted.map(|id| format!("deleted: {id}"));
-                    untagged.into_iter().chain(deleted)
-                });
-                ("Deleted Images", lines.collect(), done.space_reclaimed)
+                ("Images", steps.flat_map(image_step).collect(), done.space_reclaimed)
             }
         };
         if !gone.is_empty() {
-            line(&format!("{title}:\n{}\n", gone.join("\n")));
+            let what = if dry { "Would Delete" } else { "Deleted" };
+            line(&format!("{what} {title}:\n{}\n", gone.join("\n")));
         }
         Ok(bytes)
     }
 }
 
+fn image_step(step: ImageDeleted) -> impl Iterator<Item = String> {
+    let untagged = step.untagged.map(|name| format!("untagged: {name}"));
+    let deleted = step.deleted.map(|id| format!("deleted: {id}"));
+    untagged.into_iter().chain(deleted)
+}
+
 async fn one(session: Rc<Session>, matches: Rc<Matches>, part: Part) -> Outcome {
     let all = matches.flag("all");
     let warning = format!("WARNING! This will remove {}.", part.warning(all));
-    if !matches.flag("force") && !confirm(&warning)? {
+    let dry = matches.flag(DRY_RUN.long);
+    if !dry && !matches.flag("force") && !confirm(&warning)? {
         return Ok(0);
     }
-    let bytes = part.prune(session.client()?, &matches, all).await?;
+    let more: &[_] = if dry { &[("dryrun", "1")] } else { &[] };
+    let bytes = part.prune(session.client()?, &matches, all, more).await?;
     if part != Part::Networks {
-        report(bytes);
+        report(bytes, dry);
     }
     Ok(0)
 }
@@ -175,20 +189,24 @@ async fn system(session: Rc<Session>, matches: Rc<Matches>) -> Outcome {
         .map(|part| format!("  - {}", part.warning(all && *part == Part::Images)))
         .collect();
     let warning = format!("WARNING! This will remove:\n{}\n", lines.join("\n"));
-    if !matches.flag("force") && !confirm(&warning)? {
+    let dry = matches.flag(DRY_RUN.long);
+    if !dry && !matches.flag("force") && !confirm(&warning)? {
         return Ok(0);
     }
     let client = session.client()?;
+    // What containers use now is free once they are gone.
+    let more: &[_] = if dry { &[("dryrun", "1"), ("after", "containers")] } else { &[] };
     let mut bytes = 0;
     for part in parts {
-        bytes += part.prune(client, &matches, all && part == Part::Images).await?;
+        bytes += part.prune(client, &matches, all && part == Part::Images, more).await?;
     }
-    report(bytes);
+    report(bytes, dry);
     Ok(0)
 }
 
-fn report(bytes: u64) {
-    line(&format!("Total reclaimed space: {}", human_size(bytes as f64, 4)));
+fn report(bytes: u64, dry: bool) {
+    let what = if dry { "Total reclaimable space" } else { "Total reclaimed space" };
+    line(&format!("{what}: {}", human_size(bytes as f64, 4)));
 }
 
 /// Asks; anything but yes is no.

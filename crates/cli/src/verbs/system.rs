@@ -10,8 +10,7 @@ use crate::failure::Result;
 use crate::flags::{Arity, Command, Flag, Matches};
 use crate::output::format::{Format, Titles, row};
 use crate::output::out;
-use crate::output::time::ago;
-use crate::output::units::{human_size, short_id};
+use crate::output::units::human_size;
 use crate::session::Session;
 use crate::template::Value;
 
@@ -118,8 +117,11 @@ fn build_cache(usage: &DiskUsage) -> Value {
 const IMAGE_TITLES: Titles = &[
     ("Repository", "REPOSITORY"),
     ("ID", "IMAGE ID"),
+    ("Tag", "TAG"),
     ("CreatedSince", "CREATED"),
     ("Size", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
     ("Containers", "CONTAINERS"),
 ];
 const CONTAINER_TITLES: Titles = &[
@@ -141,14 +143,15 @@ fn details(usage: &DiskUsage) -> Outcome {
             Format::choose(None, false, columns, "")?.render(titles, rows)?
         ))
     };
-    let images: Vec<Value> = usage.images.iter().flatten().map(image_row).collect();
+    let described = |image| super::images::describe(image, false, false);
+    let images: Vec<Value> = usage.images.iter().flatten().flat_map(described).collect();
     let containers: Vec<Value> =
         usage.containers.iter().flatten().map(|container| ps::describe(container, false)).collect();
     let volumes: Vec<Value> = usage.volumes.iter().flatten().map(volume::describe).collect();
     let mut text = table(
         "Images",
         IMAGE_TITLES,
-        "{{.Repository}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.Containers}}",
+        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
         &images,
     )?;
     text.push_str(&table(
@@ -165,15 +168,4 @@ fn details(usage: &DiskUsage) -> Outcome {
     )?);
     out(text.as_bytes());
     Ok(0)
-}
-
-fn image_row(image: &ImageSummary) -> Value {
-    let name = image.repo_tags.first().map_or("<none>", String::as_str);
-    row(vec![
-        ("Repository", name.into()),
-        ("ID", short_id(&image.id).into()),
-        ("CreatedSince", ago(image.created).into()),
-        ("Size", human_size(image.size as f64, 4).into()),
-        ("Containers", image.containers.to_string().into()),
-    ])
 }

@@ -276,18 +276,30 @@ impl Containers {
     /// Removes stopped containers for which `choose` says so.
     pub async fn prune(&self, choose: impl Fn(&ContainerView) -> bool + Send) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        for view in self.list(true) {
-            let idle = matches!(view.phase, Phase::Created | Phase::Stopped) && !view.restarting;
-            if !idle || !choose(&view) {
-                continue;
-            }
-            let bytes = block_in_place(|| self.world.store.rootfs_size(&view.id))?;
-            if self.remove(&view.id, false, false).await.is_ok() {
-                pruned.removed.push(view.id);
+        for (id, bytes) in self.prunable(choose)? {
+            if self.remove(&id, false, false).await.is_ok() {
+                pruned.removed.push(id);
                 pruned.bytes += bytes;
             }
         }
         Ok(pruned)
+    }
+
+    /// What [`Self::prune`] would remove now.
+    pub fn rehearse_prune(&self, choose: impl Fn(&ContainerView) -> bool) -> Result<Pruned> {
+        Ok(self.prunable(choose)?.into_iter().collect())
+    }
+
+    fn prunable(&self, choose: impl Fn(&ContainerView) -> bool) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for view in self.list(true) {
+            let idle = matches!(view.phase, Phase::Created | Phase::Stopped) && !view.restarting;
+            if idle && choose(&view) {
+                let bytes = block_in_place(|| self.world.store.rootfs_size(&view.id))?;
+                found.push((view.id, bytes));
+            }
+        }
+        Ok(found)
     }
 
     fn find(&self, key: &str) -> Result<Handle> {

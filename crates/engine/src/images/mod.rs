@@ -15,8 +15,10 @@ mod change;
 mod commit;
 mod early;
 mod ends;
+mod layers;
 mod moving;
 mod packed;
+mod plan;
 mod progress;
 mod pull;
 mod push;
@@ -25,6 +27,8 @@ mod remove;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod trim;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,7 +47,9 @@ use crate::{Error, Result};
 
 pub use change::apply_changes;
 pub use commit::CommitInput;
+pub use layers::{TreeLayer, TreeView};
 pub use remove::Pruning;
+pub use usage::ImagesUsage;
 
 use arrivals::Arrivals;
 use record::Record;
@@ -67,6 +73,8 @@ struct Shared {
     /// Held for reading while blobs and layers are on their way in, whose digests are
     /// not known beforehand; a sweep takes it for writing, or waits for the next time.
     moving: RwLock<()>,
+    /// Held while images are removed because the store is too large.
+    trimming: Mutex<()>,
     /// Parsed configs; a config never changes under its digest.
     configs: Mutex<HashMap<Digest, Arc<ImageConfig>>>,
     /// Where the layers of images lie, topmost first; they never change either.

@@ -1,18 +1,24 @@
 //! Taking names and images away, by Docker's rules and in its words.
 //!
 //! A name goes unless it is the last one of an image that a container needs. An image
-//! goes when its last name goes, or by id; by id only when it has at most one name. Force overrides everything but a running container. An image that is
-//! deleted while stopped containers need its layers is hidden, and goes with the last
-//! of them.
+//! goes when its last name goes, or by id; by id only when it has at most one name.
+//! Force overrides everything but a running container. An image that is deleted while
+//! stopped containers need its layers is hidden, and goes with the last of them.
+//!
+//! Which steps that takes is decided in `plan`; here they are done.
 
-use capsa_oci::{Digest, Reference};
+use std::collections::HashSet;
 
+use capsa_oci::Digest;
+use capsa_store::Error as StoreError;
+
+use super::Images;
+use super::plan::{Removing, Step};
 use super::record::Record;
-use super::{Images, familiar};
+use crate::Result;
 use crate::image_ops::Removed;
 use crate::options::Pruned;
 use crate::view::ImageView;
-use crate::{Error, Result};
 
 /// Which images a prune takes.
 pub struct Pruning<'a> {
@@ -20,6 +26,8 @@ pub struct Pruning<'a> {
     pub all: bool,
     /// Of those, which.
     pub choose: &'a dyn Fn(&ImageView) -> bool,
+    /// Containers that are taken for gone, in a rehearsal.
+    pub gone: &'a HashSet<String>,
 }
 
 impl Images {
@@ -35,28 +43,32 @@ impl Images {
         prune: bool,
         is_running: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<Removed>> {
-        let id = self.resolve(key)?;
-        let names = self.store.tags_of(&id)?;
+        let steps = self.plan_removal(key, &Removing { force, prune, is_running })?;
         let mut removed = Vec::new();
-        if Self::is_id(key, &id) {
-            if names.len() == 1 {
-                self.refuse_in_use(&id, force, is_running)?;
-                self.untag(&names, &mut removed)?;
-            }
-        } else {
-            let name = Reference::parse(key).map_err(|error| Error::invalid(error.to_string()))?;
-            if names.len() == 1 && !force {
-                self.refuse_last_name(&id, key)?;
-            }
-            self.untag(&[name.with_default_tag().canonical()], &mut removed)?;
-            let used = self.store.containers_of_image(&id)?.iter().any(|user| is_running(user));
-            if used || !self.store.tags_of(&id)?.is_empty() {
-                return Ok(removed);
-            }
+        for step in &steps {
+            self.apply(step, &mut removed)?;
         }
-        self.delete(&id, force, prune, is_running, &mut removed)?;
-        self.sweep()?;
+        if steps.iter().any(|step| step.erased().is_some()) {
+            self.sweep()?;
+        }
         Ok(removed)
+    }
+
+    /// What [`Self::remove`] would do now, and the bytes that would then be free.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn rehearse_removal(
+        &self,
+        key: &str,
+        force: bool,
+        prune: bool,
+        is_running: &dyn Fn(&str) -> bool,
+    ) -> Result<(Vec<Removed>, u64)> {
+        let steps = self.plan_removal(key, &Removing { force, prune, is_running })?;
+        let frees = steps.iter().any(|step| step.erased().is_some());
+        let bytes = if frees { self.bytes_after(&steps)? } else { 0 };
+        Ok((steps.iter().flat_map(Step::told).collect(), bytes))
     }
 
     /// Removes images that no container uses; what is in use stays without a word.
@@ -65,23 +77,21 @@ impl Images {
     /// When the store fails.
     pub fn prune(&self, pruning: &Pruning<'_>) -> Result<(Vec<Removed>, Pruned)> {
         let mut removed = Vec::new();
-        for view in self.list()? {
-            let dangling = view.tags.is_empty() && view.digests.is_empty();
-            if view.containers > 0 || !(dangling || pruning.all) || !(pruning.choose)(&view) {
-                continue;
-            }
-            let names = self.store.tags_of(&view.id)?;
-            self.untag(&names, &mut removed)?;
-            self.erase(&view.id, &mut removed)?;
+        for step in self.plan_prune(pruning)? {
+            self.apply(&step, &mut removed)?;
         }
-        self.drop_hidden()?;
         let bytes = self.sweep()?;
-        let ids = removed.iter().filter_map(|removed| match removed {
-            Removed::Deleted(id) => Some(id.clone()),
-            Removed::Untagged(_) => None,
-        });
-        let pruned = Pruned { removed: ids.collect(), bytes };
-        Ok((removed, pruned))
+        Ok(told(removed, bytes))
+    }
+
+    /// What [`Self::prune`] would do now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn rehearse_prune(&self, pruning: &Pruning<'_>) -> Result<(Vec<Removed>, Pruned)> {
+        let steps = self.plan_prune(pruning)?;
+        let bytes = self.bytes_after(&steps)?;
+        Ok(told(steps.iter().flat_map(Step::told).collect(), bytes))
     }
 
     /// Removes hidden images whose last container has gone; to be called after a
@@ -90,136 +100,62 @@ impl Images {
     /// # Errors
     /// When the store fails.
     pub fn drop_hidden(&self) -> Result<()> {
-        let mut gone = false;
-        for (id, row) in self.store.images()? {
-            if Record::of(&id, &row)?.hidden && self.store.containers_of_image(&id)?.is_empty() {
-                self.erase(&id, &mut Vec::new())?;
-                gone = true;
-            }
+        let steps = self.plan_drop(&HashSet::new())?;
+        for step in &steps {
+            self.apply(step, &mut Vec::new())?;
         }
-        if gone {
+        if !steps.is_empty() {
             self.sweep()?;
         }
         Ok(())
     }
 
-    fn refuse_last_name(&self, id: &Digest, key: &str) -> Result<()> {
-        let Some(container) = self.store.containers_of_image(id)?.into_iter().next() else {
-            return Ok(());
+    /// Does a step, unless the world has moved on since it was planned: what is gone is
+    /// gone, and what is used by now stays.
+    pub(super) fn apply(&self, step: &Step, removed: &mut Vec<Removed>) -> Result<()> {
+        let done = match step {
+            Step::Untag(name) => self.store.remove_tag(name)?.is_some(),
+            Step::Erase(id, _) | Step::Drop(id) => match self.store.remove_image(id) {
+                Ok(_) => true,
+                Err(StoreError::InUse { .. } | StoreError::Missing { .. }) => false,
+                Err(error) => return Err(error.into()),
+            },
+            Step::Hide(id) => self.hide(id)?,
         };
-        let (container, image) = (short(&container), id.short());
-        Err(Error::conflict(format!(
-            "conflict: unable to remove repository reference {key:?} (must force) - container {container} is using its referenced image {image}"
-        )))
-    }
-
-    fn refuse_in_use(
-        &self,
-        id: &Digest,
-        force: bool,
-        is_running: &dyn Fn(&str) -> bool,
-    ) -> Result<()> {
-        let users = self.store.containers_of_image(id)?;
-        if let Some(running) = users.iter().find(|user| is_running(user)) {
-            let what = format!("image is being used by running container {}", short(running));
-            return Err(conflict(id, "cannot be forced", &what));
+        if !done {
+            return Ok(());
         }
-        match users.first() {
-            Some(stopped) if !force => {
-                let what = format!("image is being used by stopped container {}", short(stopped));
-                Err(conflict(id, "must be forced", &what))
-            }
-            _ => Ok(()),
+        if let Some(id) = step.erased() {
+            self.forget(id);
         }
-    }
-
-    fn delete(
-        &self,
-        id: &Digest,
-        force: bool,
-        prune: bool,
-        is_running: &dyn Fn(&str) -> bool,
-        removed: &mut Vec<Removed>,
-    ) -> Result<()> {
-        self.refuse_in_use(id, force, is_running)?;
-        let names = self.store.tags_of(id)?;
-        if !names.is_empty() && !force {
-            return Err(conflict(
-                id,
-                "must be forced",
-                "image is referenced in multiple repositories",
-            ));
-        }
-        self.untag(&names, removed)?;
-        let parent = Record::of(id, &self.row(id)?)?.parent;
-        if self.store.containers_of_image(id)?.is_empty() {
-            self.erase(id, removed)?;
-        } else {
-            self.hide(id, removed)?;
-        }
-        match parent {
-            Some(parent) if prune => self.prune_parent(&parent, removed),
-            _ => Ok(()),
-        }
-    }
-
-    /// Parents without a name go with their child while nobody needs them.
-    fn prune_parent(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<()> {
-        let mut next = Some(id.clone());
-        while let Some(id) = next.take() {
-            let Some(row) = self.store.image(&id)? else { break };
-            let mut children = self.store.images()?.into_iter();
-            let has_child = children.try_fold(false, |found, (child, row)| {
-                Ok::<_, Error>(found || Record::of(&child, &row)?.parent.as_ref() == Some(&id))
-            })?;
-            let needed = has_child
-                || !self.store.tags_of(&id)?.is_empty()
-                || !self.store.containers_of_image(&id)?.is_empty();
-            if needed {
-                break;
-            }
-            next = Record::of(&id, &row)?.parent;
-            self.erase(&id, removed)?;
-        }
+        removed.extend(step.told());
         Ok(())
     }
 
-    fn untag(&self, names: &[String], removed: &mut Vec<Removed>) -> Result<()> {
-        for name in names {
-            if self.store.remove_tag(name)?.is_some() {
-                removed.push(Removed::Untagged(familiar(name)));
-            }
-        }
-        Ok(())
-    }
-
-    fn erase(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<()> {
-        self.store.remove_image(id)?;
+    fn forget(&self, id: &Digest) {
         if let Ok(mut cache) = self.shared.layers.lock() {
             cache.remove(id);
         }
         if let Ok(mut cache) = self.shared.configs.lock() {
             cache.remove(id);
         }
-        removed.push(Removed::Deleted(id.to_string()));
-        Ok(())
     }
 
-    fn hide(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<()> {
-        let mut row = self.row(id)?;
+    fn hide(&self, id: &Digest) -> Result<bool> {
+        let Some(mut row) = self.store.image(id)? else { return Ok(false) };
         let mut record = Record::of(id, &row)?;
         record.hidden = true;
         row.body = record.body()?;
         self.store.put_image(id, &row)?;
-        removed.push(Removed::Deleted(id.to_string()));
-        Ok(())
+        Ok(true)
     }
 }
 
-fn conflict(id: &Digest, force: &str, what: &str) -> Error {
-    Error::conflict(format!("conflict: unable to delete {} ({force}) - {what}", id.short()))
-}
-
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
+fn told(removed: Vec<Removed>, bytes: u64) -> (Vec<Removed>, Pruned) {
+    let ids = removed.iter().filter_map(|removed| match removed {
+        Removed::Deleted(id) => Some(id.clone()),
+        Removed::Untagged(_) => None,
+    });
+    let pruned = Pruned { removed: ids.collect(), bytes };
+    (removed, pruned)
 }

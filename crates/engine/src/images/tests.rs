@@ -1,6 +1,7 @@
 //! Images against a real store: in, out, named, removed, committed.
 
 use capsa_image::registry::{Access, RegistryConfig, Retries};
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::sync::Mutex;
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::image_ops::Removed;
-use crate::options::CommitOptions;
+use crate::options::{CommitOptions, ImageStoreMark};
 
 pub(super) struct World {
     dir: tempfile::TempDir,
@@ -248,8 +249,9 @@ fn prune_takes_the_unnamed_and_with_all_the_unused() {
     for content in [b"1", b"2", b"3"] {
         world.load(&archive(&["app"], &[&tar(&[("x", content)])])).unwrap();
     }
-    let all = Pruning { all: true, choose: &|_| true };
-    let dangling = Pruning { all: false, choose: &|_| true };
+    let none = HashSet::new();
+    let all = Pruning { all: true, choose: &|_| true, gone: &none };
+    let dangling = Pruning { all: false, choose: &|_| true, gone: &none };
     let (removed, pruned) = world.images.prune(&dangling).unwrap();
     assert_eq!((removed.len(), pruned.removed.len()), (2, 2));
     assert!(pruned.bytes > 0);
@@ -258,6 +260,125 @@ fn prune_takes_the_unnamed_and_with_all_the_unused() {
     assert!(world.images.prune(&all).unwrap().0.is_empty());
     world.images.store.remove_container(&container, Durability::Process).unwrap();
     assert_eq!(world.images.prune(&all).unwrap().0.len(), 2);
+}
+
+/// Mixes tried by a test.
+const SEEDS: u64 = 12;
+
+/// Images over a few shared layers, some named twice, unnamed, used or hidden, in a
+/// different mix for every seed.
+fn mixed(seed: u64) -> World {
+    let world = World::new();
+    let mut state = seed;
+    let mut below = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (state >> 33) % n
+    };
+    let layers: Vec<Vec<u8>> =
+        (1..5u8).map(|n| tar(&[(&format!("f{n}"), &vec![n; 100 * usize::from(n)][..])])).collect();
+    for n in 0..6 {
+        let chosen: Vec<&[u8]> =
+            layers.iter().filter(|_| below(2) == 0).map(Vec::as_slice).collect();
+        let names = [format!("i{}:1", below(4)), format!("second{}:1", below(6))];
+        let names: Vec<&str> = names.iter().map(String::as_str).take(below(3) as usize).collect();
+        let mut config: serde_json::Value = serde_json::from_slice(&config(&chosen)).unwrap();
+        config["author"] = n.to_string().into();
+        world.load(&archive_of(&names, config.to_string().as_bytes(), &chosen)).unwrap();
+    }
+    for (n, (id, _)) in world.images.store.images().unwrap().into_iter().enumerate() {
+        if below(3) == 0 {
+            let container = world.add_container(&id, char::from_digit(n as u32, 16).unwrap());
+            if below(2) == 0 {
+                world.remove(id.as_str(), true, false).unwrap();
+                if below(2) == 0 {
+                    // Nobody has dropped it yet.
+                    let store = &world.images.store;
+                    store.remove_container(&container, Durability::Process).unwrap();
+                }
+            }
+        }
+    }
+    world
+}
+
+#[test]
+fn a_rehearsed_prune_is_the_prune() {
+    let none = HashSet::new();
+    for seed in 0..SEEDS {
+        let world = mixed(seed);
+        for all in [false, true] {
+            let pruning = Pruning { all, choose: &|_| true, gone: &none };
+            let (would, frees) = world.images.rehearse_prune(&pruning).unwrap();
+            let before = world.images.store.disk_usage().unwrap();
+            let (removed, freed) = world.images.prune(&pruning).unwrap();
+            assert_eq!((would, frees.bytes), (removed, freed.bytes), "seed {seed}, all {all}");
+            let after = world.images.store.disk_usage().unwrap();
+            let bytes = |usage: capsa_store::DiskUsage| usage.blob_bytes + usage.layer_bytes;
+            assert_eq!(bytes(before) - bytes(after), freed.bytes, "seed {seed}, all {all}");
+        }
+    }
+}
+
+#[test]
+fn a_rehearsed_removal_is_the_removal() {
+    for seed in 0..SEEDS {
+        let world = mixed(seed);
+        let mut keys: Vec<String> = Vec::new();
+        for view in world.images.list().unwrap() {
+            keys.extend(view.tags);
+            keys.push(view.id.to_string());
+        }
+        for (n, key) in keys.iter().enumerate() {
+            let force = n % 3 == 0;
+            let would = world.images.rehearse_removal(key, force, true, &|_| false);
+            let before = world.images.store.disk_usage().unwrap();
+            let removed = world.remove(key, force, false);
+            let after = world.images.store.disk_usage().unwrap();
+            match (would, removed) {
+                (Ok((would, bytes)), Ok(removed)) => {
+                    assert_eq!(would, removed, "seed {seed}, {key}");
+                    let of = |usage: capsa_store::DiskUsage| usage.blob_bytes + usage.layer_bytes;
+                    assert_eq!(of(before) - of(after), bytes, "seed {seed}, {key}");
+                }
+                (would, removed) => {
+                    assert_eq!(would.unwrap_err().message, removed.unwrap_err().message);
+                    assert_eq!(before, after);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_unused_go_first_until_the_store_is_small_enough() {
+    let world = World::new();
+    let noise = |n: u8| vec![n; 100_000];
+    for n in 1..5u8 {
+        let layer = tar(&[("f", &noise(n))]);
+        world.load(&archive(&[&format!("i{n}")], &[&layer])).unwrap();
+    }
+    let id = |n: u8| world.id(&format!("i{n}"));
+    let ids = [id(1), id(2), id(3), id(4)];
+    let usage = world.images.store.disk_usage().unwrap();
+    let total = usage.blob_bytes + usage.layer_bytes;
+    let mark = |max_bytes, idle_ns| ImageStoreMark { max_bytes, idle_ns };
+    let trim = |mark, keep: &[Digest]| {
+        let removed = world.images.trim(&mark, keep).unwrap();
+        let ids = removed.into_iter().filter_map(|removed| match removed {
+            Removed::Deleted(id) => Some(id),
+            Removed::Untagged(_) => None,
+        });
+        ids.collect::<Vec<_>>()
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(trim(mark(total, 0), &[]), none, "it fits");
+    assert_eq!(trim(mark(1, i64::MAX), &[]), none, "nothing is idle for that long");
+    world.add_container(&ids[0], 'a');
+    // One of them is enough, and it is not the one that came last.
+    assert_eq!(trim(mark(total - 1, 0), &ids[1..2]), [ids[2].to_string()]);
+    assert_eq!(trim(mark(1, 0), &ids[3..]), [ids[1].to_string()]);
+    assert_eq!(trim(mark(1, 0), &ids[3..]), none);
+    assert_eq!(world.images.list().unwrap().len(), 2);
 }
 
 #[test]

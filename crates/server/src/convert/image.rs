@@ -5,7 +5,7 @@ use capsa_api::types::{
     DriverData, HistoryItem, ImageDeleted, ImageInspect, ImageMetadata, ImageSummary, JsonMessage,
     NEVER, ProgressDetail, RootFs,
 };
-use capsa_engine::image_ops::{HistoryView, Removed};
+use capsa_engine::image_ops::{HistoryView, ImagesUsage, Removed};
 use capsa_engine::view::{ImageView, Progress};
 use serde_json::{Map, Value, json};
 
@@ -32,6 +32,11 @@ pub(crate) fn summary(view: &ImageView, version: Version) -> ImageSummary {
         size,
         virtual_size: (!version.at_least(44)).then_some(size),
     }
+}
+
+/// Bytes of an image's layers that others have too.
+pub(crate) fn shared_size(usage: &ImagesUsage, view: &ImageView) -> i64 {
+    signed(usage.shared.get(&view.id).copied().unwrap_or(0))
 }
 
 /// Inspect, as JSON because old versions show config fields that mean nothing.
