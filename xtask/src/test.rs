@@ -22,11 +22,11 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let binary = tree::build_release(&root)?;
     let mut command = tree::cargo(&root);
     command.args(["test", "--workspace"]).args(arguments).env(BINARY, binary);
-    if let Some(directory) = packages::docker_client(&root)? {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let directories = std::iter::once(directory).chain(std::env::split_paths(&path));
-        command.env("PATH", std::env::join_paths(directories)?);
-    }
+    let brought = packages::docker_client(&root)?.into_iter().chain(packages::engines(&root)?);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Root's PATH lacks the last in some shells.
+    let path = brought.chain(std::env::split_paths(&path)).chain(["/usr/sbin".into()]);
+    command.env("PATH", std::env::join_paths(path)?);
     let status = command.status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
