@@ -64,7 +64,7 @@ pub(crate) fn once(random: &mut Random, pieces: &mut Vec<Piece>, outside: &str) 
         pieces.push(entry(random, outside));
         return;
     }
-    match random.below(14) {
+    match random.below(15) {
         0 => pieces.swap(at, other),
         1 => pieces.insert(other, pieces[at].clone()),
         2 => drop(pieces.remove(at)),
@@ -84,6 +84,11 @@ pub(crate) fn once(random: &mut Random, pieces: &mut Vec<Piece>, outside: &str) 
         10 => old_sparse(random, &mut pieces[at]),
         11 => pieces.insert(at, long(random, outside)),
         12 => drop(pieces.splice(at..at, sparse_in_data(random))),
+        13 => {
+            let piece = &mut pieces[at];
+            text::bend(random, &mut piece.data);
+            piece.octal(tape::SIZE, piece.data.len() as u64);
+        }
         _ => {
             let piece = &mut pieces[at];
             let byte = random.below(tape::BLOCK);

@@ -32,3 +32,8 @@ fn references_are_shown_as_they_are_parsed() {
 fn archives_are_written_as_they_were_read() {
     holds("archive", "300");
 }
+
+#[test]
+fn a_registry_is_believed_in_nothing() {
+    holds("registry", "300");
+}

@@ -24,7 +24,8 @@ tasks:
   test [ARGS]      install what the tests need (Debian), build, run every test; as root
   bench [NAMES]    ratios against docker, podman, crun and runc on this host; as root
   fuzz [TARGET] [RUNS] [--seed N] [--from RUN]
-                   hostile inputs for the parsers: tar, manifest, reference, archive; as root
+                   hostile inputs for the parsers: tar, manifest, reference, archive,
+                   registry; as root
   size             the size of the release binary against its target";
 
 fn main() -> ExitCode {

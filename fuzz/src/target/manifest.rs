@@ -96,6 +96,17 @@ fn read(random: &mut Random, top: &[u8], blobs: &[Vec<u8>]) -> anyhow::Result<bo
     let name = |blob: &Vec<u8>| format!("blobs/sha256/{}", Digest::sha256(blob).hex());
     let mut pieces: Vec<Piece> =
         blobs.iter().map(|blob| Piece::new(b'0', name(blob).as_bytes(), blob)).collect();
+    if random.once_in(4) {
+        // Not what its name says any more.
+        let at = random.below(blobs.len());
+        let mut other = blobs[at].clone();
+        if random.once_in(2) {
+            other.push(b' '); // The same document.
+        } else {
+            text::bend(random, &mut other);
+        }
+        pieces[at] = Piece::new(b'0', name(&blobs[at]).as_bytes(), &other);
+    }
     pieces.push(Piece::new(b'0', b"index.json", top));
     let (shelf, stream) = (Shelf::default(), tape::write(&pieces));
     let architecture = (*random.pick(&["amd64", "arm64", "arm"])).to_owned();

@@ -4,6 +4,7 @@ mod archive;
 mod images;
 mod manifest;
 mod reference;
+mod registry;
 mod shelf;
 mod tar;
 
@@ -26,5 +27,6 @@ pub(crate) fn all() -> anyhow::Result<Vec<Box<dyn Target>>> {
         Box::new(manifest::Manifest),
         Box::new(reference::References),
         Box::new(archive::Archives),
+        Box::new(registry::Registry::new()?),
     ])
 }

@@ -107,7 +107,9 @@ fn look(sandbox: &Path) -> anyhow::Result<Vec<String>> {
         }
         let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
         let mut line = format!("{} {mode:o} {owner:?}", path.display());
-        if path != sandbox {
+        if path == sandbox {
+            line += &format!(" {:?}", RootDir::open(sandbox)?.xattrs(Path::new(""))?);
+        } else {
             let (changed, written) = (meta.ctime_nsec(), meta.mtime_nsec());
             line += &format!(" {} {} {changed} {written}", meta.ino(), meta.nlink());
         }
