@@ -22,8 +22,8 @@ const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const MADE: &[&str] = &["dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf"];
 
 /// An image with one of everything that a layer can say. A layer lists the directories
-/// above its files, as builders do: of one that is left out, docker and we make root's with
-/// mode 755, other tools keep what is below.
+/// above its files, as builders do: one that is left out is root's with mode 755 here,
+/// where umoci keeps what is below.
 fn rich() -> Image {
     let deep = format!("srv/{}", "d".repeat(90));
     busybox()
