@@ -23,6 +23,9 @@ tasks:
   tidy --ratchet   the same, after lowering the recorded number of unsafe blocks
   test [ARGS]      install what the tests need (Debian), build, run every test; as root
   bench [NAMES]    ratios against docker, podman, crun and runc on this host; as root
+  fuzz [TARGET] [RUNS] [--seed N] [--from RUN]
+                   hostile inputs for the parsers: tar, manifest, reference, archive,
+                   registry; as root
   size             the size of the release binary against its target";
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "tidy" => tidy::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "fuzz" => test::fuzz(rest),
         "size" => size::run(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

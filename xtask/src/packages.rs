@@ -1,8 +1,8 @@
 //! The other programs that tests and benchmarks use, from Debian's packages.
 //!
-//! capsa itself needs none of them. A client for Docker's API is unpacked
-//! beside the build output and not installed, because its package may bring
-//! and start an engine.
+//! capsa itself needs none of them. A client for Docker's API and the engines
+//! that judge our images are unpacked beside the build output and not
+//! installed, because their packages start services.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,10 +19,16 @@ const NEEDED: &[(&str, &str)] = &[
     ("debootstrap", "debootstrap"),
     ("docker-registry", "docker-registry"),
     ("openssl", "openssl"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
 ];
 
 /// Packages with a `docker` client, newest arrangement first.
 const CLIENTS: &[&str] = &["docker-cli", "docker.io"];
+
+/// An engine that tests run, and the packages that it needs unpacked.
+const ENGINES: &[(&str, &[&str])] =
+    &[("dockerd", &["docker.io", "containerd"]), ("podman", &["podman", "conmon", "crun"])];
 
 /// Installs what is missing. Where the system isn't Debian, an error names
 /// the missing programs.
@@ -37,11 +43,47 @@ pub(crate) fn install() -> anyhow::Result<()> {
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
     println!("installing {}", packages.join(", "));
     apt_get(Command::new("apt-get").args(["update", "--quiet"]))?;
-    apt_get(
-        Command::new("apt-get")
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(packages),
-    )
+    apt_install(&packages)
+}
+
+/// Directories for PATH with the engines that PATH lacks. Where one can't be had, the
+/// tests with it say that they were skipped.
+pub(crate) fn engines(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let directory = root.join("target/engines");
+    let programs = ["usr/bin", "usr/sbin"].map(|name| directory.join(name));
+    let missing = |program: &str| {
+        tree::which(program).is_none() && !programs.iter().any(|bin| bin.join(program).exists())
+    };
+    let wanted = ENGINES.iter().filter(|(program, _)| missing(program));
+    let wanted: Vec<&str> = wanted.flat_map(|(_, packages)| *packages).copied().collect();
+    if is_debian() && !wanted.is_empty() {
+        unpack_engines(&directory, &wanted)?;
+    }
+    Ok(programs.into_iter().filter(|bin| bin.exists()).collect())
+}
+
+/// Unpacks `packages` and installs the libraries that they name, which start nothing.
+fn unpack_engines(directory: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    println!("unpacking {}", packages.join(", "));
+    let archives = directory.join("archives");
+    std::fs::create_dir_all(&archives)
+        .with_context(|| format!("cannot make {}", archives.display()))?;
+    tree::must_succeed(
+        Command::new("apt-get").arg("download").args(packages).current_dir(&archives),
+    )?;
+    let mut libraries = Vec::new();
+    for entry in std::fs::read_dir(&archives)? {
+        let archive = entry?.path();
+        tree::must_succeed(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(directory))?;
+        let fields =
+            Command::new("dpkg-deb").arg("--field").arg(&archive).arg("Depends").output()?;
+        let fields = String::from_utf8_lossy(&fields.stdout).into_owned();
+        let names = fields.split(',').filter_map(|name| name.split_whitespace().next());
+        libraries.extend(names.filter(|name| name.starts_with("lib")).map(str::to_owned));
+    }
+    std::fs::remove_dir_all(&archives)?;
+    let libraries: Vec<&str> = libraries.iter().map(String::as_str).collect();
+    apt_install(&libraries)
 }
 
 /// The directory of a `docker` client to put on PATH, if PATH has none and
@@ -87,6 +129,11 @@ fn is_debian() -> bool {
             .is_some_and(|ids| ids.contains("debian"))
     });
     debian && tree::which("apt-get").is_some()
+}
+
+fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    let flags = ["install", "--yes", "--no-install-recommends"];
+    apt_get(Command::new("apt-get").args(flags).args(packages))
 }
 
 fn apt_get(command: &mut Command) -> anyhow::Result<()> {

@@ -48,7 +48,7 @@ impl Reference {
     /// # Errors
     /// [`ReferenceError`] with Docker's text.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_id(text) {
             return Err(ReferenceError::IdLike(text.to_owned()));
         }
         let (rest, digest) = match text.split_once('@') {
@@ -92,15 +92,21 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// The name without the defaults: `busybox`, `me/app`, `host:5000/app`.
+    /// The name without the defaults, `busybox`, `me/app`, `host:5000/app`, unless it would
+    /// then be read as another: `docker.io/localhost/app`.
     pub fn familiar_name(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
-            return format!("{}/{}", self.domain, self.path);
+        let short = match self.path.strip_prefix(OFFICIAL) {
+            Some(short) if !short.contains('/') => short,
+            _ => &self.path,
+        };
+        let another = match short.split_once('/') {
+            Some((first, _)) => looks_like_domain(first),
+            None => is_id(short),
+        };
+        if self.domain == DEFAULT_DOMAIN && !another {
+            return short.to_owned();
         }
-        match self.path.strip_prefix(OFFICIAL) {
-            Some(short) if !short.contains('/') => short.to_owned(),
-            _ => self.path.clone(),
-        }
+        format!("{}/{}", self.domain, self.path)
     }
 
     /// The familiar name with tag and digest as they are.
@@ -158,6 +164,10 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.familiar())
     }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A colon is a tag's only after the last slash; before it belongs to a port.
@@ -256,6 +266,16 @@ mod tests {
                 (canonical.into(), familiar.into())
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_would_be_read_as_another_keeps_its_domain() {
+        let id = "0123456789abcdef".repeat(4);
+        for text in ["docker.io/localhost/x", "docker.io/docker.io/x", "docker.io/a.b/x:1"] {
+            assert_eq!(Reference::parse(text).unwrap().familiar(), text);
+        }
+        let named = Reference::parse(&format!("docker.io/library/{id}")).unwrap();
+        assert_eq!(Reference::parse(&named.familiar()), Ok(named));
     }
 
     #[test]

@@ -15,6 +15,7 @@ const BUSYBOX: &str = "/usr/bin/busybox";
 pub struct Image {
     name: String,
     layers: Vec<Vec<u8>>,
+    architecture: &'static str,
     config: Value,
 }
 
@@ -48,6 +49,7 @@ pub fn busybox() -> Image {
     Image {
         name: "busybox:latest".to_owned(),
         layers: vec![layer.clone()],
+        architecture: if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         config: json!({ "Cmd": ["sh"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] }),
     }
 }
@@ -75,6 +77,12 @@ impl Image {
         self
     }
 
+    /// The same, said to be for another machine.
+    #[must_use]
+    pub fn for_machine(self, architecture: &'static str) -> Self {
+        Self { architecture, ..self }
+    }
+
     /// Writes the archive, as `docker save` did before it wrote OCI layouts.
     ///
     /// # Panics
@@ -94,7 +102,7 @@ impl Image {
             diff_ids.push(format!("sha256:{digest}"));
         }
         let config = json!({
-            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "architecture": self.architecture,
             "os": "linux",
             "created": "2020-01-02T03:04:05Z",
             "config": self.config,
@@ -134,6 +142,25 @@ impl Layer {
     pub fn link(&mut self, path: &str, target: &str) {
         let mut header = header(EntryType::Symlink, 0o777, 0);
         self.0.append_link(&mut header, path, target).unwrap();
+    }
+
+    /// A second name of a file.
+    pub fn hard_link(&mut self, path: &str, target: &str) {
+        let mut header = header(EntryType::Link, 0o644, 0);
+        self.0.append_link(&mut header, path, target).unwrap();
+    }
+
+    /// A named pipe.
+    pub fn pipe(&mut self, path: &str, mode: u32, owner: u64) {
+        let mut header = header(EntryType::Fifo, mode, owner);
+        self.0.append_data(&mut header, path, &[][..]).unwrap();
+    }
+
+    /// Extended attributes of the next entry.
+    pub fn xattrs(&mut self, xattrs: &[(&str, &[u8])]) {
+        let names: Vec<_> = xattrs.iter().map(|(name, _)| format!("SCHILY.xattr.{name}")).collect();
+        let records = names.iter().zip(xattrs).map(|(name, (_, value))| (name.as_str(), *value));
+        self.0.append_pax_extensions(records).unwrap();
     }
 
     fn finish(self) -> Vec<u8> {

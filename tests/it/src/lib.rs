@@ -8,7 +8,8 @@
 //! A behaviour that both command lines have is written once, in [`behaviour`], and
 //! run by `tests/docker_cli.rs` (the real docker client) and `tests/capsa_cli.rs`
 //! (ours). What only this engine promises is in `tests/isolation.rs`,
-//! `tests/survival.rs`, `tests/crash.rs` and `tests/space.rs`.
+//! `tests/survival.rs`, `tests/crash.rs` and `tests/space.rs`; what other tools make of
+//! our images, and we of theirs, is in `tests/tools.rs`.
 //!
 //! The binary under test is `CAPSA_BIN`, else the `capsa` beside the test's own
 //! target directory. Everything that is waited for has a deadline.
@@ -23,6 +24,8 @@ mod leaks;
 pub mod registry;
 mod steps;
 mod terminal;
+pub mod tools;
+mod tree;
 mod wait;
 mod world;
 
@@ -31,6 +34,7 @@ pub use daemon::{Daemon, Setup};
 pub use image::{Image, busybox};
 pub use steps::{Monitors, Seen, Steps};
 pub use terminal::in_terminal;
+pub use tree::tree;
 pub use wait::{eventually, patience, pause, wait_for_exit};
 pub use world::World;
 

@@ -54,14 +54,14 @@ const BANNED: &[Banned] = &[
     },
     Banned {
         call: "println!",
-        instead: "a library returns an error or a value; only cli and xtask print",
-        allowed: &["crates/cli", "xtask"],
+        instead: "a library returns an error or a value; only cli, fuzz and xtask print",
+        allowed: &["crates/cli", "fuzz", "xtask"],
         in_tests: true,
     },
     Banned {
         call: "eprintln!",
-        instead: "a library returns an error or a value; only cli and xtask print",
-        allowed: &["crates/cli", "xtask"],
+        instead: "a library returns an error or a value; only cli, fuzz and xtask print",
+        allowed: &["crates/cli", "fuzz", "xtask"],
         in_tests: true,
     },
     Banned {
