@@ -54,6 +54,17 @@ pub fn busybox() -> Image {
     }
 }
 
+/// Bytes that don't compress, the same for the same seed.
+#[must_use]
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
 impl Image {
     /// The same with another name.
     #[must_use]

@@ -31,7 +31,7 @@ mod world;
 
 pub use cli::{Cli, Engine, Output, Running};
 pub use daemon::{Daemon, Setup};
-pub use image::{Image, busybox};
+pub use image::{Image, busybox, noise};
 pub use steps::{Monitors, Seen, Steps};
 pub use terminal::in_terminal;
 pub use tree::tree;

@@ -10,18 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use capsa_it::{Cli, Daemon, Image, Setup, busybox};
+use capsa_it::{Cli, Daemon, Image, Setup, busybox, noise};
 use serde_json::Value;
-
-/// Bytes that don't compress and differ by `seed`.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed;
-    let next = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (state >> 56) as u8
-    };
-    (0..bytes).map(next).collect()
-}
 
 fn with_file(name: &str, path: &str, bytes: &[u8]) -> Image {
     busybox().named(name).with_layer(|layer| layer.file(path, bytes, 0o644, 0))

@@ -3,17 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
 
 use capsa_it::registry::{Gate, LOGIN, Registry};
-use capsa_it::{Cli, Daemon, busybox, eventually};
-
-/// Bytes that don't compress.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
-}
+use capsa_it::{Cli, Daemon, busybox, eventually, noise};
 
 fn there_and_back(cli: Cli) {
     let registry = Registry::start();
@@ -192,7 +182,7 @@ fn pulls_at_the_same_time_share_one_download() {
     let gate = Gate::before(&registry);
     let d = Daemon::start(Cli::Capsa);
     let size = 8 << 20;
-    let noise = noise(size);
+    let noise = noise(1, size);
     let (name, through) = (format!("{}/big:1", registry.host()), format!("{}/big:1", gate.host()));
     d.load(&busybox().named(&name).with_layer(|layer| layer.file("noise", &noise, 0o644, 0)));
     d.ok(&["push", "-q", &name]);
@@ -214,7 +204,7 @@ fn a_pull_goes_on_where_a_killed_daemon_stopped() {
     let size = 24 << 20;
     let name = format!("{}/big:1", registry.host());
     let through = format!("{}/big:1", gate.host());
-    let noise = noise(size);
+    let noise = noise(1, size);
     d.load(&busybox().named(&name).with_layer(|layer| layer.file("noise", &noise, 0o644, 0)));
     d.ok(&["push", "-q", &name]);
     d.ok(&["rmi", "-f", &name, "busybox"]);

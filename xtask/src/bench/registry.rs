@@ -1,8 +1,8 @@
 //! The same image to a registry and back: push and pull beside the other engines.
 //!
-//! Debian's docker-registry runs on loopback in the namespaces of the benchmark. Every
-//! push goes to a repository of its own, so that nothing of it is there already; every
-//! pull begins with the image removed and the disk flushed.
+//! Debian's docker-registry runs on loopback in the namespaces of the benchmark, an empty
+//! one for every push: engines remember which registry has what, and would send nothing.
+//! Every pull begins with the image removed and the disk flushed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -38,11 +38,11 @@ pub(super) fn measure(
         println!("no docker-registry here: push and pull are not measured");
         return Ok(());
     };
-    let registry = Registry::start(host, &program)?;
     let mut times = vec![(Vec::new(), Vec::new()); engines.len()];
     for round in 0..=runs {
         for (engine, (pushes, pulls)) in engines.iter().zip(&mut times) {
-            let remote = format!("{}/{}{round}:1", registry.address, engine.name);
+            let registry = Registry::start(host, &program)?;
+            let remote = format!("{}/image:1", registry.address);
             engine.call(&["load", "-q", "-i", archive])?;
             engine.call(&["tag", name, &remote])?;
             rustix::fs::sync();
@@ -84,6 +84,9 @@ fn with_tls<'a>(engine: &Engine, verb: &'a str, remote: &'a str) -> Vec<&'a str>
 impl Registry {
     fn start(host: &Host, program: &Path) -> anyhow::Result<Self> {
         let folder = host.directory().join("registry");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
         fs::create_dir(&folder)?;
         let config = folder.join("config.yml");
         let text = format!(
