@@ -192,9 +192,9 @@ impl ImageOps {
         let (access, _ends_with_us) = access(options.credentials);
         let pulled = blocking(move || {
             let tell = move |line| drop(progress.send(line));
-            let wanted = match options.all_tags {
-                true => images.remote_tags(&options.reference, &access)?,
-                false => vec![options.reference],
+            let wanted = match (options.reference.tag(), options.reference.digest()) {
+                (None, None) => images.remote_tags(&options.reference, &access)?,
+                _ => vec![options.reference],
             };
             let pull = |tag| images.pull(tag, options.platform.as_ref(), &access, &tell);
             wanted.iter().map(pull).collect::<Result<Vec<_>>>()

@@ -45,10 +45,8 @@ pub struct ImageStoreMark {
 /// What to fetch from or send to a registry, and who asks.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
-    /// The image, or the repository when all its tags are meant.
+    /// The image; without tag and digest, every tag of the repository.
     pub reference: Reference,
-    /// Every tag.
-    pub all_tags: bool,
     /// The platform; this machine's when absent.
     pub platform: Option<Platform>,
     /// Who asks.

@@ -133,7 +133,7 @@ fn set_dir(fs: &Filesystem, key: &str, dir: &OwnedFd) -> capsa_sys::Result<()> {
 /// A mount with `volatile` leaves a mark that makes the next mount fail. Whoever asks
 /// for a mount has decided that the top is worth using.
 fn forget_volatile(top: &Path) {
-    let mark = top.join("work/work/incompat/volatile");
+    let mark = top.join("work").join("work/incompat/volatile");
     if rustix::fs::unlinkat(CWD, mark.join("dirty"), AtFlags::empty()).is_ok() {
         let _ = rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR);
     }

@@ -82,10 +82,8 @@ async fn create(call: Call) -> Result<Reply> {
             "importing from an address is not supported; send the archive instead",
         )),
         (name, _) => {
-            let all_tags = call.query("tag").is_empty() && !has_tag(name);
             let options = RegistryOptions {
                 reference: reference(name, call.query("tag"))?,
-                all_tags,
                 platform: platform(call.query("platform"))?,
                 credentials: credentials(&call),
             };
@@ -211,18 +209,12 @@ async fn search(_call: Call) -> Result<Reply> {
 async fn push(call: Call) -> Result<Reply> {
     let reference = reference(&call.name, call.query("tag"))?;
     let options = RegistryOptions {
-        all_tags: reference.tag().is_none(),
         reference,
         platform: platform(call.query("platform"))?,
         credentials: credentials(&call),
     };
     let engine = call.engine.clone();
     moving(move |progress| async move { engine.images().push(options, progress).await }).await
-}
-
-/// Whether a name of a pull says which image of its repository is meant.
-fn has_tag(name: &str) -> bool {
-    Reference::parse(name).is_ok_and(|name| name.tag().is_some() || name.digest().is_some())
 }
 
 /// A name and a tag, which may be a digest, as one reference.

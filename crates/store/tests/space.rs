@@ -9,19 +9,14 @@ use std::io::Write;
 use std::process::Command;
 
 use capsa_store::{Durability, Store};
-use fixture::{assert_whole, child, child_root, container, id, put_image, scratch};
+use fixture::{assert_whole, child_root, container, id, put_image, run_with_own_mounts, scratch};
 
 const SIZE: &str = "size=6m";
 
 #[test]
 fn a_full_disk_is_told_and_forgiven() {
     let root = scratch();
-    let inner = child("on_a_small_disk", root.path());
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private"]).arg(inner.get_program());
-    command.args(inner.get_args()).env("CAPSA_STORE_ROOT", root.path());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run_with_own_mounts("on_a_small_disk", root.path());
 }
 
 #[test]

@@ -11,19 +11,14 @@ use std::process::Command;
 
 use capsa_oci::Digest;
 use capsa_store::Store;
-use fixture::{assert_whole, child, child_root, names, put_image, scratch};
+use fixture::{assert_whole, child, child_root, names, put_image, run_with_own_mounts, scratch};
 
 const SIGKILL: i32 = 9;
 
 #[test]
 fn removing_a_layer_does_not_wait_for_its_files_and_the_next_open_deletes_them() {
     let root = scratch();
-    let inner = child("with_a_file_that_cannot_be_deleted", root.path());
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private"]).arg(inner.get_program());
-    command.args(inner.get_args()).env("CAPSA_STORE_ROOT", root.path());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run_with_own_mounts("with_a_file_that_cannot_be_deleted", root.path());
 }
 
 /// A mount in the middle of the tree makes deleting it fail, whoever tries: a removal

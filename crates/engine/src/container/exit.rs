@@ -9,7 +9,6 @@ use capsa_store::Durability;
 use super::actor::Actor;
 use super::restart;
 use crate::clock;
-use crate::view::Phase;
 
 /// The code of a container whose monitor died without a word.
 const LOST: i32 = 137;
@@ -19,14 +18,7 @@ impl Actor {
     pub(super) async fn ended(&mut self, exit: &ExitRecord) {
         self.take_down();
         self.end_execs(exit.code);
-        let live = &mut self.record.live;
-        live.phase = Phase::Stopped;
-        live.pid = 0;
-        live.exit_code = exit.code;
-        live.oom_killed = exit.oom_killed;
-        live.finished_ns = exit.finished_ns;
-        live.endpoints.clear();
-        live.ports.clear();
+        self.record.live.end(exit);
         let policy = self.record.spec.restart;
         let count = self.record.live.restart_count;
         let again = restart::wanted(policy, exit.code, count, self.record.live.stopped_by_user);

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use capsa_oci::Digest;
+use capsa_runtime::protocol::ExitRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::network::Attachment;
@@ -166,6 +167,17 @@ impl Live {
         self.stopped_by_user = false;
         self.endpoints = note.endpoints;
         self.ports = note.ports;
+    }
+
+    /// Its program has ended.
+    pub(crate) fn end(&mut self, exit: &ExitRecord) {
+        self.phase = Phase::Stopped;
+        self.pid = 0;
+        self.exit_code = exit.code;
+        self.oom_killed = exit.oom_killed;
+        self.finished_ns = exit.finished_ns;
+        self.endpoints.clear();
+        self.ports.clear();
     }
 }
 

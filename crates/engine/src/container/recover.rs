@@ -117,13 +117,7 @@ fn note_end(record: &mut Record, exit: &ExitRecord, unseen: bool) {
     if unseen {
         live.begin(0, exit.started_ns, Note::default());
     }
-    live.phase = Phase::Stopped;
-    live.pid = 0;
-    live.exit_code = exit.code;
-    live.oom_killed = exit.oom_killed;
-    live.finished_ns = exit.finished_ns;
-    live.endpoints.clear();
-    live.ports.clear();
+    live.end(exit);
 }
 
 fn save(world: &World, record: &Record) {

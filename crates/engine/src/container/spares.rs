@@ -1,7 +1,7 @@
 //! Monitors that were started ahead of their use.
 //!
-//! Executing a program of ten megabytes and looking up the host's cgroups is a third of
-//! a start, and none of it depends on the container. So a few monitors wait for their
+//! Executing a program of ten megabytes and looking up the host's cgroups is a tenth of
+//! a whole run, and none of it depends on the container. So a few monitors wait for their
 //! container, and those that were taken are replaced once the host had time for the
 //! start itself. A start that finds none makes its own: the same call, only later.
 

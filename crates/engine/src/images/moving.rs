@@ -9,7 +9,7 @@ use capsa_image::{Compression, Image, Layer, Source, copy};
 use capsa_oci::{Digest, ExecConfig, History, ImageConfig, Platform, Reference, RootFs};
 
 use super::ends::{Incoming, Outgoing};
-use super::progress::{STEP, counted, line};
+use super::progress::{line, report};
 use super::record::Record;
 use super::{DOCUMENT_MAX, Images, apply_changes, no_such_image, now_text};
 use crate::view::Progress;
@@ -106,15 +106,12 @@ impl Images {
     ) -> Result<Vec<Loaded>> {
         let store = Incoming::new(&self.store, &self.limits, &self.shared.arrivals)?;
         let archive = Archive::read(archive, &store, &Platform::host(), &self.limits)?;
-        let report = |layer: &Layer, done: u64| {
-            let total = layer.blob.size;
-            if done == total || done % STEP < 64 * 1024 {
-                progress(counted(layer.diff_id.short(), "Loading layer", done, total));
-            }
+        let on_progress = |layer: &Layer, done: u64| {
+            report(progress, layer.diff_id.short(), "Loading layer", done, layer.blob.size);
         };
         let mut loaded = Vec::new();
         for image in archive.images()? {
-            copy(&archive, std::slice::from_ref(&image), &store, &report)?;
+            copy(&archive, std::slice::from_ref(&image), &store, &on_progress)?;
             for name in &image.names {
                 if let Some(before) = self.set_name(&image.id, name)? {
                     progress(line(format!(

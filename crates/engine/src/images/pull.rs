@@ -12,7 +12,7 @@ use capsa_oci::{Digest, Platform, Reference};
 
 use super::Images;
 use super::ends::Incoming;
-use super::progress::{OnLine, STEP, counted, layer_line, plain};
+use super::progress::{OnLine, layer_line, plain, report};
 use crate::view::DistributionView;
 use crate::{Error, Result};
 
@@ -101,13 +101,10 @@ impl Images {
         let before = self.resolve(&name).ok();
         let store = Incoming::new(&self.store, &self.limits, &self.shared.arrivals)?;
         let arriving = Arriving { store: &store, reference, digest: source.digest(), tell };
-        let report = |layer: &Layer, done: u64| {
-            let total = layer.blob.size;
-            if done == total || done % STEP < 64 * 1024 {
-                tell(counted(layer.blob.digest.short(), "Downloading", done, total));
-            }
+        let on_progress = |layer: &Layer, done: u64| {
+            report(tell, layer.blob.digest.short(), "Downloading", done, layer.blob.size);
         };
-        copy(&source, std::slice::from_ref(&image), &arriving, &report).map_err(failed)?;
+        copy(&source, std::slice::from_ref(&image), &arriving, &on_progress).map_err(failed)?;
         for tag in &image.names {
             self.set_name(&image.id, tag)?;
         }

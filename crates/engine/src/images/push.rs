@@ -6,7 +6,7 @@ use capsa_oci::{Digest, Reference};
 use capsa_store::Durability;
 
 use super::ends::Outgoing;
-use super::progress::{OnLine, STEP, counted, layer_line, plain};
+use super::progress::{OnLine, layer_line, plain, report};
 use super::pull::explained;
 use super::record::Record;
 use super::{Images, no_such_image};
@@ -35,17 +35,6 @@ impl Images {
         if reference.digest().is_some() {
             return Err(Error::invalid("cannot push a digest reference"));
         }
-        let absent = || {
-            let name = reference.familiar();
-            let text = match reference.tag() {
-                Some(_) => format!("An image does not exist locally with the tag: {name}"),
-                None => format!(
-                    "An image does not exist locally with the tag: {}",
-                    reference.familiar_name()
-                ),
-            };
-            Error::not_found(text)
-        };
         let mut chosen = Vec::new();
         for (name, _) in self.store.tags()? {
             let Ok(name) = Reference::parse(&name) else { continue };
@@ -54,7 +43,12 @@ impl Images {
                 chosen.push(name);
             }
         }
-        if chosen.is_empty() { Err(absent()) } else { Ok(chosen) }
+        if chosen.is_empty() {
+            let name = reference.familiar();
+            let text = format!("An image does not exist locally with the tag: {name}");
+            return Err(Error::not_found(text));
+        }
+        Ok(chosen)
     }
 
     fn push_one(&self, tag: &Reference, access: &Access, tell: &OnLine<'_>) -> Result<()> {
@@ -71,18 +65,15 @@ impl Images {
             };
             tell(layer_line(layer.diff_id.short(), &status));
         };
-        let report = |layer: &Layer, done: u64| {
-            let total = layer.blob.size;
-            if done == total || done % STEP < 64 * 1024 {
-                tell(counted(layer.diff_id.short(), "Pushing", done, total));
-            }
+        let on_progress = |layer: &Layer, done: u64| {
+            report(tell, layer.diff_id.short(), "Pushing", done, layer.blob.size);
         };
         let failed = |error| explained(error, &tag.familiar());
         let mounts = self.mounts(&id, tag)?;
         let sink = self.registries.push(tag, access, mounts, &sent).map_err(failed)?;
         let source = Outgoing { store: &self.store, images: vec![image] };
         let images = source.images()?;
-        copy(&source, &images, &sink, &report).map_err(failed)?;
+        copy(&source, &images, &sink, &on_progress).map_err(failed)?;
         self.pushed(tag, &images[0], tell)
     }
 
